@@ -1,0 +1,165 @@
+//! Channels, positions and deliveries: what flows through the hub.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::Timestamp;
+use crate::phone::PhoneReply;
+
+/// A valid channel name: 1 to 255 bytes of UTF-8 without control characters. What stands before the
+/// first `:` is its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName(Arc<str>);
+
+impl ChannelName {
+    /// The longest name, in bytes.
+    pub const LEN_BYTES_MAX: usize = 255;
+
+    /// The only way in, so whoever holds a `ChannelName` need not check again.
+    pub fn parse(raw: &str) -> Result<ChannelName, crate::ids::NameError> {
+        use crate::ids::NameError;
+        if raw.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if raw.len() > Self::LEN_BYTES_MAX {
+            return Err(NameError::TooLong { bytes: raw.len(), max: Self::LEN_BYTES_MAX });
+        }
+        if raw.chars().any(char::is_control) {
+            return Err(NameError::ControlCharacter);
+        }
+        Ok(ChannelName(Arc::from(raw)))
+    }
+
+    /// The whole name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part before the first `:`, or `""` for the default namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.0.split_once(':').map_or("", |(namespace, _)| namespace)
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which life of a stream an offset belongs to. It changes when history was lost, so that an old
+/// offset can never be mistaken for a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// The number of a publication in its stream. The first has offset 1; 0 means "before the first".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset(pub u64);
+
+impl Offset {
+    /// The one after this.
+    #[must_use]
+    pub fn next(self) -> Offset {
+        Offset(self.0 + 1)
+    }
+}
+
+/// A place in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// The stream's life.
+    pub epoch: Epoch,
+    /// The last publication that was seen.
+    pub offset: Offset,
+}
+
+/// What is kept when an acknowledgement goes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Durability {
+    /// In this process: lost when it dies.
+    Memory,
+    /// Written to the operating system: survives the death of the process.
+    Os,
+    /// Forced to the disk (group commit): survives the loss of power.
+    #[default]
+    Disk,
+}
+
+impl Durability {
+    /// The name in configuration and docs.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Durability::Memory => "memory",
+            Durability::Os => "os",
+            Durability::Disk => "disk",
+        }
+    }
+}
+
+/// One message of a channel. Shared, never changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Where it stands in the channel; offset 0 when the channel keeps no history.
+    pub position: Position,
+    /// The body as it was published.
+    pub data: Bytes,
+    /// When the bus took it.
+    pub at: Timestamp,
+    /// The idempotency key of the publisher, if it gave one.
+    pub key: Option<Arc<str>>,
+}
+
+/// What the hub may do with a delivery when its reader is slow.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryClass {
+    /// Numbered, retained, replayed on resume.
+    Reliable,
+    /// A newer one with the same key replaces a queued older one.
+    Latest(Arc<str>),
+    /// Never retained; dropped when the reader is slow.
+    Volatile,
+}
+
+/// What is delivered. Encoding belongs to the gateway.
+#[derive(Clone, Debug)]
+pub enum DeliveryBody {
+    /// A channel's publication.
+    Publication(ChannelName, Arc<Publication>),
+    /// A reply for a phone.
+    Phone(Arc<PhoneReply>),
+    /// From the stream's offsets `from` to `to` (inclusive) nothing can be delivered any more.
+    Gap {
+        /// The first offset that is missing.
+        from: Offset,
+        /// The last offset that is missing.
+        to: Offset,
+    },
+}
+
+impl DeliveryBody {
+    /// About how many bytes it holds, for the bounds of mailboxes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        match self {
+            DeliveryBody::Publication(_, publication) => publication.data.len(),
+            DeliveryBody::Phone(reply) => reply.size_bytes(),
+            DeliveryBody::Gap { .. } => 16,
+        }
+    }
+}
+
+/// One item of a session's stream.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its number in the session's stream for the reliable class; 0 for the others.
+    pub offset: Offset,
+    /// What may happen to it when the reader is slow.
+    pub class: DeliveryClass,
+    /// What it is.
+    pub body: DeliveryBody,
+}

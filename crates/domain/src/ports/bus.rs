@@ -1,0 +1,134 @@
+//! The bus carries publications between nodes and keeps channel history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::delivery::{ChannelName, Durability, Epoch, Offset, Position, Publication};
+
+/// What can go wrong on the bus, split by what the caller does about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// Never retry: the publication is larger than the engine takes.
+    #[error("the publication has {bytes} bytes, at most {max} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Retry after a pause: the engine or its storage does not answer or is full.
+    #[error("the bus is unavailable: {reason}")]
+    Unavailable {
+        /// What the engine said, without secrets.
+        reason: String,
+    },
+}
+
+/// What the bus tells its node.
+#[derive(Clone, Debug)]
+pub enum BusEvent {
+    /// A channel this node is interested in got a publication. In offset order per channel.
+    Publication(ChannelName, Arc<Publication>),
+    /// Something was missed; the hub reads the history.
+    Gap(ChannelName),
+}
+
+/// What a namespace keeps of its channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceOptions {
+    /// Publications kept a channel; 0 keeps none.
+    pub history_size: usize,
+    /// How long each is kept; zero means no limit in time.
+    pub history_ttl: Duration,
+    /// What an acknowledgement promises.
+    pub durability: Durability,
+}
+
+impl Default for NamespaceOptions {
+    fn default() -> NamespaceOptions {
+        NamespaceOptions {
+            history_size: 0,
+            history_ttl: Duration::ZERO,
+            durability: Durability::Disk,
+        }
+    }
+}
+
+/// What to read of a channel's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Only what came after this position; `None` reads from the oldest kept.
+    pub since: Option<Position>,
+    /// At most so many, oldest first; 0 asks for the top position only.
+    pub limit: usize,
+}
+
+/// A part of a channel's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryPage {
+    /// Oldest first.
+    pub publications: Vec<Arc<Publication>>,
+    /// The newest position of the channel.
+    pub top: Position,
+    /// Whether nothing between `since` and the first publication is missing: the epoch is the same
+    /// and no needed publication was trimmed.
+    pub complete: bool,
+}
+
+/// Carries publications. What arrives comes out of the receiver that the adapter's `connect` returns.
+///
+/// Every adapter passes `testkit::bus_contract`.
+#[async_trait]
+pub trait Bus: Send + Sync + 'static {
+    /// Appends to the history (when the namespace keeps any), assigns the offset and delivers to every
+    /// interested node, as one step. The same `key` within the window returns the first position and
+    /// publishes nothing. `Ok` means it is kept as the namespace's durability says.
+    async fn publish(
+        &self,
+        channel: &ChannelName,
+        data: Bytes,
+        key: Option<Arc<str>>,
+    ) -> Result<Position, BusError>;
+
+    /// This node wants the channel's publications. Idempotent.
+    async fn subscribe(&self, channel: &ChannelName) -> Result<(), BusError>;
+
+    /// This node no longer wants them. Idempotent.
+    async fn unsubscribe(&self, channel: &ChannelName) -> Result<(), BusError>;
+
+    /// Reads history.
+    async fn history(
+        &self,
+        channel: &ChannelName,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, BusError>;
+
+    /// The largest publication this engine takes, in bytes.
+    fn data_bytes_max(&self) -> usize;
+}
+
+/// Where the in-process bus keeps the history of namespaces that outlive the process.
+#[async_trait]
+pub trait History: Send + Sync + 'static {
+    /// Keeps publications of any channels, in order, all or none, as durable as asked.
+    async fn append(
+        &self,
+        publications: &[(ChannelName, Arc<Publication>)],
+        durability: Durability,
+    ) -> Result<(), super::StoreError>;
+
+    /// A channel's epoch and kept publications with offsets above `after`, oldest first, at most
+    /// `limit`; the top offset even if nothing is kept. `None` if the channel was never kept.
+    async fn load(
+        &self,
+        channel: &ChannelName,
+        after: Offset,
+        limit: usize,
+    ) -> Result<Option<(Epoch, Offset, Vec<Arc<Publication>>)>, super::StoreError>;
+
+    /// Forgets publications of the channel up to and including `up_to`. The top offset stays known.
+    async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), super::StoreError>;
+}

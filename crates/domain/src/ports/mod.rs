@@ -1,0 +1,15 @@
+//! The port traits: what the core asks of the world, in the core's own words.
+//!
+//! All are object safe and narrow. Each has a contract suite in `naru-testkit` that every adapter
+//! passes with the real engine behind it.
+
+mod bus;
+mod desk;
+mod store;
+
+pub use bus::{Bus, BusError, BusEvent, History, HistoryPage, HistoryQuery, NamespaceOptions};
+pub use desk::{DeskError, PhoneDesk, PhoneLine};
+pub use store::{
+    Accounts, Audit, BotSettings, ChatLog, DeliveryJournal, Devices, Ledger, Maintenance,
+    MigrationState, Monitors, PurgeKind, Rooms, Schedules, StoreError, Tokens,
+};

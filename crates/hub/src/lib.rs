@@ -1,0 +1,30 @@
+//! Sessions that outlive connections, their bounded mailboxes, channels with positions, and the
+//! in-process bus.
+//!
+//! The state machines ([`mailbox`], [`session`], [`channel`]) are plain data and public, so that a
+//! simulator can drive them without tasks and sockets. [`Hub`] puts locks and wake-ups around them.
+//! This crate knows no wire protocol and no database.
+
+pub mod channel;
+pub mod mailbox;
+pub mod session;
+
+mod attachment;
+mod fan_out;
+mod hub;
+mod local;
+mod metrics;
+mod options;
+mod registry;
+mod run;
+mod signal;
+mod timer;
+
+pub use attachment::Attachment;
+pub use fan_out::{NotRecovered, SubscribeError, Subscribed};
+pub use hub::{AttachError, Delivered, Hub, SessionSpec, SessionView};
+pub use local::{LocalBus, LocalBusMetrics, LocalBusOptions};
+pub use mailbox::MailboxLimits;
+pub use metrics::HubMetrics;
+pub use options::HubOptions;
+pub use signal::{Poker, Wake};

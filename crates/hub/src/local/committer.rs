@@ -1,0 +1,235 @@
+//! The group commit: publications of many channels become one append to the store, and only then become
+//! visible, are acknowledged and are delivered, in offset order. A failed append leaves no trace: its
+//! offsets are used again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use bytes::Bytes;
+use naru_domain::ports::{BusError, History};
+use naru_domain::{ChannelName, Durability, Offset, Position, Publication};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::warn;
+
+use super::table::Told;
+use super::{Inner, store_failed, unavailable};
+
+type Reply = oneshot::Sender<Result<Position, BusError>>;
+
+/// One publication to keep.
+pub(crate) struct Request {
+    pub(crate) channel: ChannelName,
+    pub(crate) data: Bytes,
+    pub(crate) key: Option<Arc<str>>,
+    pub(crate) durability: Durability,
+    pub(crate) reply: Reply,
+}
+
+/// The one task that appends.
+pub(crate) struct Committer {
+    bus: Weak<Inner>,
+    requests: mpsc::Receiver<Request>,
+    /// Up to where the store was told to forget, by channel: one entry for each channel in memory that
+    /// was ever trimmed here.
+    trimmed: HashMap<ChannelName, Offset>,
+}
+
+/// A publication on its way into the store, and who waits for it.
+struct Planned {
+    channel: ChannelName,
+    publication: Arc<Publication>,
+    replies: Vec<Reply>,
+}
+
+impl Committer {
+    pub(crate) fn new(bus: Weak<Inner>, requests: mpsc::Receiver<Request>) -> Committer {
+        Committer { bus, requests, trimmed: HashMap::new() }
+    }
+
+    /// Works until the bus is gone.
+    pub(crate) async fn run(mut self) {
+        let mut batch = Vec::new();
+        loop {
+            let Some(count_max) = self.bus.upgrade().map(|bus| bus.options.commit_count_max) else {
+                return;
+            };
+            if self.requests.recv_many(&mut batch, count_max.max(1)).await == 0 {
+                return;
+            }
+            let Some(bus) = self.bus.upgrade() else { return };
+            // One append has one durability. A channel has one too, so its order is kept.
+            let (disk, os): (Vec<Request>, Vec<Request>) =
+                batch.drain(..).partition(|request| request.durability == Durability::Disk);
+            for (requests, durability) in [(os, Durability::Os), (disk, Durability::Disk)] {
+                if !requests.is_empty() {
+                    self.commit(&bus, requests, durability).await;
+                }
+            }
+        }
+    }
+
+    async fn commit(&mut self, bus: &Arc<Inner>, requests: Vec<Request>, durability: Durability) {
+        let store = match bus.store() {
+            Ok(store) => Arc::clone(store),
+            Err(error) => return refuse(requests, &error),
+        };
+        let mut plan = plan(bus, requests).await;
+        if plan.is_empty() {
+            return;
+        }
+        if let Err(error) = append(bus, store.as_ref(), &plan, durability).await {
+            warn!(target: "naru::hub", %error, publications = plan.len(), "history not kept");
+            // The store may have kept them nevertheless; it alone knows where the streams stand now.
+            bus.unload(plan.iter().map(|planned| &planned.channel)).await;
+            for reply in plan.drain(..).flat_map(|planned| planned.replies) {
+                answer(reply, Err(error.clone()));
+            }
+            return;
+        }
+        for planned in &mut plan {
+            publish(bus, planned);
+        }
+        self.trim(bus, store.as_ref(), &plan).await;
+    }
+
+    /// Tells the store to forget what memory has forgotten, now and then.
+    async fn trim(&mut self, bus: &Inner, store: &dyn History, plan: &[Planned]) {
+        for planned in plan {
+            let channel = &planned.channel;
+            let floor = bus
+                .table
+                .lock(channel)
+                .get(channel)
+                .and_then(|slot| slot.stream.as_ref().map(super::Stream::floor));
+            let Some(floor) = floor else { continue };
+            let slack = (bus.options.namespace(channel).history_size as u64 / 4).max(16);
+            let trimmed = self.trimmed.get(channel).map_or(0, |offset| offset.0);
+            if floor.0 < trimmed + slack {
+                continue;
+            }
+            match timeout(bus.options.store_timeout, store.trim(channel, floor)).await {
+                Ok(Ok(())) => {
+                    if self.trimmed.len() >= bus.options.channels_max {
+                        // Forgetting only costs trims that were not needed.
+                        self.trimmed.clear();
+                    }
+                    self.trimmed.insert(channel.clone(), floor);
+                }
+                _ => bus.metrics.trims_failed.increment(),
+            }
+        }
+    }
+}
+
+fn answer(reply: Reply, result: Result<Position, BusError>) {
+    // Who no longer waits has decided to do without the answer.
+    drop(reply.send(result));
+}
+
+fn refuse(requests: Vec<Request>, error: &BusError) {
+    for request in requests {
+        answer(request.reply, Err(error.clone()));
+    }
+}
+
+/// Gives each publication its place. Those whose key is known are answered, and join the one that is on
+/// its way with the same key.
+async fn plan(bus: &Inner, requests: Vec<Request>) -> Vec<Planned> {
+    let mut plan: Vec<Planned> = Vec::with_capacity(requests.len());
+    let mut tops: HashMap<ChannelName, Result<Position, BusError>> = HashMap::new();
+    let mut keys: HashMap<(ChannelName, Arc<str>), usize> = HashMap::new();
+    for request in requests {
+        let Request { channel, data, key, reply, .. } = request;
+        if !tops.contains_key(&channel) {
+            tops.insert(channel.clone(), top(bus, &channel).await);
+        }
+        let top = match tops.get_mut(&channel) {
+            Some(Ok(top)) => top,
+            Some(Err(error)) => {
+                answer(reply, Err(error.clone()));
+                continue;
+            }
+            None => continue,
+        };
+        if let Some(key) = &key {
+            if let Some(first) = bus.keys.lock().get(&channel, key, bus.now()) {
+                bus.metrics.duplicates.increment();
+                answer(reply, Ok(first));
+                continue;
+            }
+            if let Some(index) = keys.get(&(channel.clone(), Arc::clone(key))) {
+                bus.metrics.duplicates.increment();
+                plan[*index].replies.push(reply);
+                continue;
+            }
+            keys.insert((channel.clone(), Arc::clone(key)), plan.len());
+        }
+        top.offset = top.offset.next();
+        let publication = Publication { position: *top, data, at: bus.clock.now(), key };
+        plan.push(Planned { channel, publication: Arc::new(publication), replies: vec![reply] });
+    }
+    plan
+}
+
+/// Where the channel stands.
+async fn top(bus: &Inner, channel: &ChannelName) -> Result<Position, BusError> {
+    bus.ensure_loaded(channel).await?;
+    let shard = bus.table.lock(channel);
+    let stream = shard.get(channel).and_then(|slot| slot.stream.as_ref());
+    stream.map(super::Stream::top).ok_or_else(|| unavailable("the channel was just forgotten"))
+}
+
+async fn append(
+    bus: &Inner,
+    store: &dyn History,
+    plan: &[Planned],
+    durability: Durability,
+) -> Result<(), BusError> {
+    let publications: Vec<(ChannelName, Arc<Publication>)> = plan
+        .iter()
+        .map(|planned| (planned.channel.clone(), Arc::clone(&planned.publication)))
+        .collect();
+    let began = Instant::now();
+    let appended =
+        timeout(bus.options.store_timeout, store.append(&publications, durability)).await;
+    bus.metrics.commit_seconds.observe(began.elapsed());
+    bus.metrics.commits.increment();
+    match appended {
+        Ok(Ok(())) => {
+            bus.metrics.committed.add(publications.len() as u64);
+            Ok(())
+        }
+        Ok(Err(error)) => Err(store_failed(&error)),
+        Err(_elapsed) => Err(unavailable("the store did not answer in time")),
+    }
+}
+
+/// Makes a kept publication visible: history, keys, hub, and at last whoever waits.
+fn publish(bus: &Arc<Inner>, planned: &mut Planned) {
+    let (channel, publication) = (&planned.channel, &planned.publication);
+    let told = {
+        let mut shard = bus.table.lock(channel);
+        if let Some(key) = &publication.key {
+            bus.remember(channel, key, publication.position, bus.now());
+        }
+        match shard.get_mut(channel) {
+            None => Told::Enough,
+            Some(slot) => {
+                if let Some(stream) = &mut slot.stream {
+                    bus.table.append(stream, publication);
+                    bus.table.trim(channel, stream, bus.clock.now());
+                }
+                bus.table.send(slot, channel, publication)
+            }
+        }
+    };
+    if told == Told::StartTeller {
+        bus.start_teller();
+    }
+    bus.metrics.published.increment();
+    for reply in planned.replies.drain(..) {
+        answer(reply, Ok(publication.position));
+    }
+}

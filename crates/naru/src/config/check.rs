@@ -1,0 +1,188 @@
+//! What is well-formed and still wrong: ranges, and settings that contradict each other.
+
+use std::time::Duration;
+
+use super::model::{Config, DurabilityName};
+use super::units::{Size, Span};
+
+/// All contradictions, as (key, what is wrong).
+pub(super) fn check(config: &Config) -> Vec<(String, String)> {
+    let mut found = Found::default();
+    check_listeners(config, &mut found);
+    check_bridge(config, &mut found);
+    check_bots(config, &mut found);
+    check_store(config, &mut found);
+    check_users(config, &mut found);
+    found.0
+}
+
+#[derive(Default)]
+struct Found(Vec<(String, String)>);
+
+impl Found {
+    fn add(&mut self, key: &str, message: impl Into<String>) {
+        self.0.push((key.to_owned(), message.into()));
+    }
+
+    fn number(&mut self, key: &str, value: u64, min: u64, max: u64) {
+        if value < min || value > max {
+            self.add(key, format!("{value} is outside {min} to {max}"));
+        }
+    }
+
+    fn span(&mut self, key: &str, value: Span, min: Span, max: Span) {
+        if value.0 < min.0 || value.0 > max.0 {
+            self.add(key, format!("{value} is outside {min} to {max}"));
+        }
+    }
+
+    fn size(&mut self, key: &str, value: Size, min: Size, max: Size) {
+        if value.0 < min.0 || value.0 > max.0 {
+            self.add(key, format!("{value} is outside {min} to {max}"));
+        }
+    }
+}
+
+fn check_listeners(config: &Config, found: &mut Found) {
+    if config.http.listen == config.bridge.listen && config.http.listen.port() != 0 {
+        found.add("bridge.listen", "the same address as http.listen");
+    }
+    let pairs = [
+        ("http", &config.http.tls_certificate, &config.http.tls_key),
+        ("bridge", &config.bridge.tls_certificate, &config.bridge.tls_key),
+    ];
+    for (section, certificate, key) in pairs {
+        if certificate.is_some() != key.is_some() {
+            found.add(
+                &format!("{section}.tls_certificate"),
+                format!("needs {section}.tls_key beside it, and the other way round"),
+            );
+        }
+        for (name, file) in [("tls_certificate", certificate), ("tls_key", key)] {
+            if let Some(file) = file
+                && !file.is_file()
+            {
+                let message = format!("there is no file {}", file.display());
+                found.add(&format!("{section}.{name}"), message);
+            }
+        }
+    }
+    for (at, key) in config.http.api_keys.iter().enumerate() {
+        if key.is_empty() {
+            found.add("http.api_keys", format!("number {} is empty", at + 1));
+        }
+    }
+    let level = |name: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&name);
+    if !level(&config.log.level) {
+        found.add("log.level", "must be off, error, warn, info, debug or trace");
+    }
+    for (category, name) in &config.log.categories {
+        if !crate::logs::CATEGORIES.contains(&category.as_str()) {
+            let known = crate::logs::CATEGORIES.join(", ");
+            found.add("log.categories", format!("`{category}` is none of {known}"));
+        }
+        if !level(name) {
+            found.add("log.categories", format!("`{name}` is no level"));
+        }
+    }
+    if let Some(drain) = config.node.drain_timeout {
+        found.span("node.drain_timeout", drain, Span::seconds(1), Span::seconds(600));
+    }
+}
+
+fn check_bridge(config: &Config, found: &mut Found) {
+    let bridge = &config.bridge;
+    let (second, hour) = (Span::seconds(1), Span::seconds(3_600));
+    found.span("bridge.ping_interval", bridge.ping_interval, second, hour);
+    found.span("bridge.handshake_timeout", bridge.handshake_timeout, second, Span::seconds(300));
+    found.span("bridge.idle_timeout", bridge.idle_timeout, second, hour);
+    found.span("bridge.write_timeout", bridge.write_timeout, second, hour);
+    if bridge.idle_timeout.0 < bridge.ping_interval.0 * 2 {
+        found.add("bridge.idle_timeout", "must be at least twice bridge.ping_interval");
+    }
+    found.number("bridge.connections_max", bridge.connections_max as u64, 1, 1_000_000);
+    let per_address = bridge.connections_per_address as u64;
+    found.number("bridge.connections_per_address", per_address, 1, 1_000_000);
+    let attempts = bridge.attempts_per_minute as u64;
+    found.number("bridge.attempts_per_minute", attempts, 1, 100_000_000);
+    found.size("bridge.max_frame_bytes", bridge.max_frame_bytes, Size(1 << 10), Size(16 << 20));
+    found.number("bridge.max_text_units", bridge.max_text_units as u64, 1, 1_000_000);
+    found.number("bridge.pad_frames_to", bridge.pad_frames_to as u64, 0, 65_536);
+    if bridge.frames_per_second > 0 && bridge.frames_burst == 0 {
+        found.add("bridge.frames_burst", "must be at least 1 when frames_per_second is set");
+    }
+    for (bot, key) in &bridge.keys {
+        let at = |field: &str| format!("bridge.keys.{bot}.{field}");
+        if key.secret.is_empty() && key.secret_file.is_none() {
+            found.add(&at("secret"), "is missing (or give secret_file)");
+        }
+        if !key.secret.is_empty() && key.secret_file.is_some() {
+            found.add(&at("secret_file"), "give either secret or secret_file");
+        }
+        if key.salt.is_empty() {
+            found.add(&at("salt"), "is missing");
+        }
+    }
+}
+
+fn check_bots(config: &Config, found: &mut Found) {
+    let bots = &config.bots;
+    let (second, hour) = (Span::seconds(1), Span::seconds(3_600));
+    found.number("bots.workers", bots.workers as u64, 1, 1_000);
+    found.number("bots.queue", bots.queue as u64, 1, 1_000_000);
+    found.number("bots.per_bot", bots.per_bot as u64, 1, 1_000);
+    found.number("bots.per_room", bots.per_room as u64, 1, 100);
+    found.span("bots.timeout", bots.timeout, second, hour);
+    found.span("bots.stuck_check", bots.stuck_check, second, hour);
+    let (min, max) = (Span::seconds(10), Span::seconds(86_400));
+    found.span("bots.system_monitor", bots.system_monitor, min, max);
+    if bots.durability == DurabilityName::Memory {
+        found.add("bots.durability", "must be os or disk; `processing = \"direct\"` keeps nothing");
+    }
+    let hooks = &config.hooks;
+    let tenth = Span(Duration::from_millis(100));
+    found.span("hooks.connect_timeout", hooks.connect_timeout, tenth, Span::seconds(60));
+    found.span("hooks.timeout", hooks.timeout, tenth, Span::seconds(300));
+    found.number("hooks.attempts", u64::from(hooks.attempts), 1, 10);
+    found.number("hooks.concurrency", hooks.concurrency as u64, 1, 1_000);
+    let (min, max) = (Size(1 << 10), Size(64 << 20));
+    found.size("hooks.max_response_bytes", hooks.max_response_bytes, min, max);
+}
+
+fn check_store(config: &Config, found: &mut Found) {
+    let store = &config.store;
+    if store.url != "sqlite" {
+        found.add("store.url", "only `sqlite` is served by this version");
+    }
+    found.number("store.readers", u64::from(store.readers), 1, 64);
+    let min = Span(Duration::from_millis(10));
+    found.span("store.acquire_timeout", store.acquire_timeout, min, Span::seconds(60));
+    found.span("store.statement_timeout", store.statement_timeout, min, Span::seconds(600));
+    let retention = &config.retention;
+    let spans = [
+        ("messages", retention.messages),
+        ("replies", retention.replies),
+        ("dead_letters", retention.dead_letters),
+        ("pings", retention.pings),
+        ("system_samples", retention.system_samples),
+        ("schedule_runs", retention.schedule_runs),
+    ];
+    for (name, span) in spans {
+        let (min, max) = (Span::seconds(86_400), Span::seconds(36_600 * 86_400));
+        found.span(&format!("retention.{name}"), span, min, max);
+    }
+    let limits = &config.limits;
+    found.number("limits.mailbox_messages", limits.mailbox_messages as u64, 1, 1_000_000);
+    found.size("limits.mailbox_bytes", limits.mailbox_bytes, Size(1 << 20), Size(16 << 30));
+}
+
+fn check_users(config: &Config, found: &mut Found) {
+    for user in &config.users {
+        if user.name.is_empty() || user.name.len() > 128 {
+            found.add("users", "a name has 1 to 128 bytes");
+        }
+        if user.password.is_empty() == user.password_file.is_none() {
+            found.add("users", format!("`{}` needs password or password_file", user.name));
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! What can be configured, with its defaults. The documentation's table is made from `REFERENCE`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::units::{Secret, Size, Span};
+
+/// The whole configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) node: Node,
+    pub(crate) log: Log,
+    pub(crate) http: Http,
+    pub(crate) bridge: Bridge,
+    pub(crate) bots: Bots,
+    pub(crate) hooks: Hooks,
+    pub(crate) channels: Channels,
+    pub(crate) store: Store,
+    pub(crate) retention: Retention,
+    pub(crate) limits: Limits,
+    pub(crate) users: Vec<User>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) drain_timeout: Option<Span>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Log {
+    pub(crate) level: String,
+    pub(crate) format: LogFormat,
+    pub(crate) categories: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Http {
+    pub(crate) listen: SocketAddr,
+    pub(crate) api_keys: Vec<Secret>,
+    pub(crate) tls_certificate: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ApprovalPolicy {
+    Manual,
+    Auto,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bridge {
+    pub(crate) listen: SocketAddr,
+    pub(crate) ping_interval: Span,
+    pub(crate) handshake_timeout: Span,
+    pub(crate) idle_timeout: Span,
+    pub(crate) write_timeout: Span,
+    pub(crate) approve_devices: ApprovalPolicy,
+    pub(crate) approve_rooms: ApprovalPolicy,
+    pub(crate) connections_max: usize,
+    pub(crate) connections_per_address: usize,
+    pub(crate) attempts_per_minute: usize,
+    pub(crate) frames_per_second: u32,
+    pub(crate) frames_burst: u32,
+    pub(crate) max_frame_bytes: Size,
+    pub(crate) max_text_units: usize,
+    pub(crate) pad_frames_to: usize,
+    pub(crate) tls_certificate: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
+    pub(crate) keys: BTreeMap<String, BridgeKey>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct BridgeKey {
+    pub(crate) secret: Secret,
+    pub(crate) secret_file: Option<PathBuf>,
+    pub(crate) salt: Secret,
+    pub(crate) previous_secret: Secret,
+    pub(crate) previous_salt: Secret,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Processing {
+    Queued,
+    Direct,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum DurabilityName {
+    Memory,
+    Os,
+    Disk,
+}
+
+impl From<DurabilityName> for naru_domain::Durability {
+    fn from(name: DurabilityName) -> naru_domain::Durability {
+        match name {
+            DurabilityName::Memory => naru_domain::Durability::Memory,
+            DurabilityName::Os => naru_domain::Durability::Os,
+            DurabilityName::Disk => naru_domain::Durability::Disk,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bots {
+    pub(crate) processing: Processing,
+    pub(crate) durability: DurabilityName,
+    pub(crate) workers: usize,
+    pub(crate) queue: usize,
+    pub(crate) per_bot: usize,
+    pub(crate) per_room: usize,
+    pub(crate) timeout: Span,
+    pub(crate) stuck_check: Span,
+    pub(crate) chat_log: bool,
+    pub(crate) system_monitor: Span,
+    pub(crate) schedule_catch_up: Span,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Hooks {
+    pub(crate) allow: Vec<String>,
+    pub(crate) connect_timeout: Span,
+    pub(crate) timeout: Span,
+    pub(crate) attempts: u32,
+    pub(crate) concurrency: usize,
+    pub(crate) max_response_bytes: Size,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Channels {
+    pub(crate) default: Namespace,
+    pub(crate) namespaces: BTreeMap<String, Namespace>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Namespace {
+    pub(crate) history_size: usize,
+    pub(crate) history_ttl: Span,
+    pub(crate) durability: DurabilityName,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Store {
+    pub(crate) url: String,
+    pub(crate) readers: u32,
+    pub(crate) acquire_timeout: Span,
+    pub(crate) statement_timeout: Span,
+    pub(crate) encryption_key_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Retention {
+    pub(crate) messages: Span,
+    pub(crate) replies: Span,
+    pub(crate) dead_letters: Span,
+    pub(crate) pings: Span,
+    pub(crate) system_samples: Span,
+    pub(crate) schedule_runs: Span,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Limits {
+    pub(crate) memory: Size,
+    pub(crate) mailbox_messages: usize,
+    pub(crate) mailbox_bytes: Size,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) password: Secret,
+    #[serde(default)]
+    pub(crate) password_file: Option<PathBuf>,
+    pub(crate) role: RoleName,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RoleName {
+    Viewer,
+    Operator,
+    Admin,
+}
+
+impl From<RoleName> for naru_domain::work::Role {
+    fn from(name: RoleName) -> naru_domain::work::Role {
+        match name {
+            RoleName::Viewer => naru_domain::work::Role::Viewer,
+            RoleName::Operator => naru_domain::work::Role::Operator,
+            RoleName::Admin => naru_domain::work::Role::Admin,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            data_dir: PathBuf::from("./naru-data"),
+            node: Node::default(),
+            log: Log::default(),
+            http: Http::default(),
+            bridge: Bridge::default(),
+            bots: Bots::default(),
+            hooks: Hooks::default(),
+            channels: Channels::default(),
+            store: Store::default(),
+            retention: Retention::default(),
+            limits: Limits::default(),
+            users: Vec::new(),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log { level: "info".to_owned(), format: LogFormat::Text, categories: BTreeMap::new() }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            api_keys: Vec::new(),
+            tls_certificate: None,
+            tls_key: None,
+        }
+    }
+}
+
+impl Default for Bridge {
+    fn default() -> Bridge {
+        Bridge {
+            listen: SocketAddr::from(([127, 0, 0, 1], 1490)),
+            ping_interval: Span::seconds(30),
+            handshake_timeout: Span::seconds(10),
+            idle_timeout: Span::seconds(300),
+            write_timeout: Span::seconds(120),
+            approve_devices: ApprovalPolicy::Manual,
+            approve_rooms: ApprovalPolicy::Manual,
+            connections_max: 1_000,
+            connections_per_address: 1_000,
+            attempts_per_minute: 6_000,
+            frames_per_second: 2_000,
+            frames_burst: 5_000,
+            max_frame_bytes: Size(1 << 20),
+            max_text_units: 65_000,
+            pad_frames_to: 512,
+            tls_certificate: None,
+            tls_key: None,
+            keys: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Bots {
+    fn default() -> Bots {
+        Bots {
+            processing: Processing::Queued,
+            durability: DurabilityName::Disk,
+            workers: 31,
+            queue: 10_000,
+            per_bot: 30,
+            per_room: 3,
+            timeout: Span::seconds(300),
+            stuck_check: Span::seconds(60),
+            chat_log: true,
+            system_monitor: Span::seconds(300),
+            schedule_catch_up: Span::seconds(300),
+        }
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Hooks {
+        Hooks {
+            allow: Vec::new(),
+            connect_timeout: Span::seconds(3),
+            timeout: Span::seconds(10),
+            attempts: 4,
+            concurrency: 50,
+            max_response_bytes: Size(8 << 20),
+        }
+    }
+}
+
+impl Default for Namespace {
+    fn default() -> Namespace {
+        Namespace {
+            history_size: 0,
+            history_ttl: Span::seconds(0),
+            durability: DurabilityName::Disk,
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store {
+            url: "sqlite".to_owned(),
+            readers: 4,
+            acquire_timeout: Span::seconds(1),
+            statement_timeout: Span::seconds(3),
+            encryption_key_file: None,
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Retention {
+        const DAY: u64 = 86_400;
+        Retention {
+            messages: Span::seconds(90 * DAY),
+            replies: Span::seconds(30 * DAY),
+            dead_letters: Span::seconds(90 * DAY),
+            pings: Span::seconds(7 * DAY),
+            system_samples: Span::seconds(90 * DAY),
+            schedule_runs: Span::seconds(90 * DAY),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { memory: Size(0), mailbox_messages: 10_000, mailbox_bytes: Size(64 << 20) }
+    }
+}
+
+/// One row of the reference: the key, what it is, and its range. Defaults come from the code above.
+pub(crate) const REFERENCE: &[(&str, &str)] = &[
+    ("data_dir", "Folder for everything that is kept: database, journal, keys. Made if missing."),
+    ("node.name", "This node's name in lists, metrics and monitors; empty takes the host's name."),
+    (
+        "node.drain_timeout",
+        "Longest time a shutdown may take before it is cut short (1s to 10m; 20s unless set).",
+    ),
+    ("log.level", "off, error, warn, info, debug or trace."),
+    ("log.format", "text or json."),
+    (
+        "log.categories",
+        "Levels per category, such as `{ bridge = \"debug\" }`. Categories: bridge, hub, bots, hooks, schedules, store, admin, serve.",
+    ),
+    ("http.listen", "Address and port of the API, probes and metrics."),
+    ("http.api_keys", "Keys for the X-API-Key header; each has the rights of an admin."),
+    (
+        "http.tls_certificate",
+        "PEM file with the certificate chain; with `http.tls_key` turns TLS on. Reloaded when it changes.",
+    ),
+    ("http.tls_key", "PEM file with the private key."),
+    ("bridge.listen", "Address and port for phones."),
+    (
+        "bridge.ping_interval",
+        "Between two pings of one phone (1s to 1h). Keep it below 60s for phones behind NAT.",
+    ),
+    ("bridge.handshake_timeout", "From accept to a usable first frame (1s to 5m)."),
+    (
+        "bridge.idle_timeout",
+        "A phone that sends nothing for so long, beyond the time it sleeps in media, is dead (10s to 1h, at least twice the ping interval).",
+    ),
+    (
+        "bridge.write_timeout",
+        "A phone that takes no byte for so long, beyond the same, is cut (1s to 1h).",
+    ),
+    (
+        "bridge.approve_devices",
+        "manual: an operator approves each phone. auto: approved at first contact.",
+    ),
+    ("bridge.approve_rooms", "The same for rooms."),
+    ("bridge.connections_max", "Phone connections together (1 to 1000000)."),
+    ("bridge.connections_per_address", "Connections from one address (IPv6: one /64)."),
+    ("bridge.attempts_per_minute", "Connection attempts from one address in a minute."),
+    (
+        "bridge.frames_per_second",
+        "Frames per second from one phone before its reads are delayed; 0 is no limit.",
+    ),
+    ("bridge.frames_burst", "Frames that may come at once."),
+    (
+        "bridge.max_frame_bytes",
+        "Largest frame from a phone (1KiB to 16MiB), unless the device has a limit of its own.",
+    ),
+    ("bridge.max_text_units", "Longest chat text in UTF-16 units (1 to 1000000)."),
+    (
+        "bridge.pad_frames_to",
+        "Frames to phones are padded to so many characters, because some scripts drop shorter ones; 0 turns it off.",
+    ),
+    (
+        "bridge.tls_certificate",
+        "PEM file with the certificate chain; with `bridge.tls_key` turns TLS on.",
+    ),
+    ("bridge.tls_key", "PEM file with the private key."),
+    (
+        "bridge.keys.NAME.secret",
+        "SECRET_KEY of the scripts of bot NAME; `default` is for bots without a table of their own. If no key is configured, one is made in `data_dir/bridge.key`.",
+    ),
+    ("bridge.keys.NAME.secret_file", "A file that holds the secret, instead of `secret`."),
+    ("bridge.keys.NAME.salt", "BOT_SPECIFIC_SALT of those scripts."),
+    (
+        "bridge.keys.NAME.previous_secret",
+        "The secret before the last change: accepted as well, while phones are edited.",
+    ),
+    ("bridge.keys.NAME.previous_salt", "The salt before the last change."),
+    (
+        "bots.processing",
+        "queued: kept in the store, then worked off. direct: answered at once, nothing is kept before.",
+    ),
+    (
+        "bots.durability",
+        "What is kept when a message counts as accepted: os (survives the death of the process) or disk (survives the loss of power).",
+    ),
+    ("bots.workers", "Messages in work at once (1 to 1000)."),
+    (
+        "bots.queue",
+        "Messages that may wait (1 to 1000000). When it is full, phones are read no further.",
+    ),
+    ("bots.per_bot", "Of one bot in work at once (1 to 1000)."),
+    (
+        "bots.per_room",
+        "Of one room in work at once (1 to 100); replies leave in order all the same.",
+    ),
+    ("bots.timeout", "Longest work on one message (1s to 1h)."),
+    ("bots.stuck_check", "How often workers are looked at (1s to 1h)."),
+    (
+        "bots.chat_log",
+        "With direct processing: whether messages are logged, after they were answered.",
+    ),
+    ("bots.system_monitor", "How often the machine's figures are kept (10s to 1d)."),
+    (
+        "bots.schedule_catch_up",
+        "A schedule missed by at most so long is sent late, an older one is logged as missed.",
+    ),
+    (
+        "hooks.allow",
+        "Hosts and networks that webhooks may reach although they are private, such as [\"127.0.0.1\", \"10.0.0.0/8\"].",
+    ),
+    ("hooks.connect_timeout", "To connect to a webhook (100ms to 1m)."),
+    ("hooks.timeout", "For one call as a whole (100ms to 5m)."),
+    ("hooks.attempts", "Calls for one message, the first included (1 to 10)."),
+    ("hooks.concurrency", "Calls to one target at once (1 to 1000)."),
+    ("hooks.max_response_bytes", "Largest answer of a webhook (1KiB to 64MiB)."),
+    (
+        "channels.default.history_size",
+        "Publications kept a channel; 0 keeps none. `channels.namespaces.NAME` takes the same keys.",
+    ),
+    ("channels.default.history_ttl", "How long each is kept; 0s is no limit."),
+    ("channels.default.durability", "memory, os or disk."),
+    ("store.url", "sqlite (a file in data_dir)."),
+    ("store.readers", "Connections for reading (1 to 64)."),
+    ("store.acquire_timeout", "Longest wait for one of them (10ms to 1m)."),
+    ("store.statement_timeout", "Longest statement (10ms to 10m)."),
+    (
+        "store.encryption_key_file",
+        "File with keys for chat text at rest, newest first: lines of `id:64 hex digits`.",
+    ),
+    ("retention.messages", "How long worked-off messages are kept (1d or more)."),
+    ("retention.replies", "The same for replies."),
+    ("retention.dead_letters", "The same for dead letters."),
+    ("retention.pings", "The same for keep-alive samples."),
+    ("retention.system_samples", "The same for the system monitor."),
+    ("retention.schedule_runs", "The same for the log of schedules."),
+    (
+        "limits.memory",
+        "Memory the process should stay below; at 80 % and 90 % caches are shed. 0 takes the machine's or the cgroup's.",
+    ),
+    ("limits.mailbox_messages", "Replies kept for one phone that is away (1 to 1000000)."),
+    ("limits.mailbox_bytes", "The same in bytes (1MiB to 16GiB)."),
+    (
+        "users",
+        "People who may log in: `[[users]]` with name, password or password_file, role (viewer, operator, admin).",
+    ),
+];

@@ -1,0 +1,31 @@
+//! The binary: configuration, command line, wiring, signals, drain. It sees every other crate, and
+//! nothing sees it.
+
+mod cli;
+mod config;
+mod control;
+mod keys;
+mod logs;
+mod operate;
+mod serve;
+mod service;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    // One TLS provider for listeners and clients; who comes second finds it installed already.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+    match cli::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            service::complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

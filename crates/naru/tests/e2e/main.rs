@@ -1,0 +1,11 @@
+//! End to end: the real binary, real sockets, real files. Each test starts a server of its own on free
+//! ports and a temporary folder.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
+
+mod bridge;
+mod cli;
+mod faults;
+mod harness;
+mod limits;
+mod work;

@@ -1,0 +1,181 @@
+//! History of channels that outlives the process.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use naru_domain::ports::{History, StoreError};
+use naru_domain::{ChannelName, Durability, Epoch, Offset, Position, Publication, Timestamp};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::engine::JobError;
+use crate::ledger::repeat;
+use crate::rows::{self, add};
+use crate::store::SqlStore;
+
+/// Publications in one statement.
+const CHUNK: usize = 64;
+
+#[async_trait]
+impl History for SqlStore {
+    async fn append(
+        &self,
+        publications: &[(ChannelName, Arc<Publication>)],
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        if publications.is_empty() {
+            return Ok(());
+        }
+        let publications = publications.to_vec();
+        self.engine.write(durability, move |c| Box::pin(append(c, publications))).await
+    }
+
+    async fn load(
+        &self,
+        channel: &ChannelName,
+        after: Offset,
+        limit: usize,
+    ) -> Result<Option<(Epoch, Offset, Vec<Arc<Publication>>)>, StoreError> {
+        let after = rows::place(after)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let channel = channel.clone();
+        self.engine
+            .read(move |c| Box::pin(async move { load(c, &channel, after, limit).await }))
+            .await
+    }
+
+    async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), StoreError> {
+        let up_to = rows::place(up_to)?;
+        let channel = channel.clone();
+        self.engine
+            .write(Durability::Os, move |c| {
+                Box::pin(async move {
+                    let sql = "DELETE FROM publications WHERE place <= ? \
+                               AND channel = (SELECT key FROM channels WHERE name = ?)";
+                    sqlx::query(sql).bind(up_to).bind(channel.as_str()).execute(c).await?;
+                    Ok(())
+                })
+            })
+            .await
+    }
+}
+
+async fn append(
+    sqlite: &mut SqliteConnection,
+    publications: Vec<(ChannelName, Arc<Publication>)>,
+) -> Result<(), JobError> {
+    let mut tops: HashMap<&ChannelName, Position> = HashMap::new();
+    for (channel, publication) in &publications {
+        tops.insert(channel, publication.position);
+    }
+    let mut keys: HashMap<ChannelName, i64> = HashMap::with_capacity(tops.len());
+    for (channel, top) in tops {
+        keys.insert(channel.clone(), channel_key(sqlite, channel, top).await?);
+    }
+    for chunk in publications.chunks(CHUNK) {
+        let mut arguments = SqliteArguments::default();
+        for (channel, publication) in chunk {
+            add(&mut arguments, keys.get(channel).copied())?;
+            add(&mut arguments, rows::place(publication.position.offset)?)?;
+            add(&mut arguments, publication.at.0)?;
+            add(&mut arguments, publication.key.clone())?;
+            add(&mut arguments, publication.data.to_vec())?;
+        }
+        // The same place again is the same publication, tried again after an unclear outcome.
+        let sql = format!(
+            "INSERT INTO publications (channel, place, at, once_key, data) VALUES {} \
+             ON CONFLICT (channel, place) DO NOTHING",
+            repeat(chunk.len(), "(?,?,?,?,?)")
+        );
+        sqlx::query_with(AssertSqlSafe(sql), arguments)
+            .persistent(chunk.len() == CHUNK || chunk.len() == 1)
+            .execute(&mut *sqlite)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The channel's number, with its top moved to `top`. A new epoch is a new life: what was kept of the
+/// old one is forgotten.
+async fn channel_key(
+    sqlite: &mut SqliteConnection,
+    channel: &ChannelName,
+    top: Position,
+) -> Result<i64, JobError> {
+    // Epochs use all 64 bits; the database keeps the same bits with a sign.
+    let epoch = top.epoch.0.cast_signed();
+    let place = rows::place(top.offset)?;
+    let sql = "SELECT key, epoch FROM channels WHERE name = ?";
+    let known: Option<(i64, i64)> =
+        sqlx::query_as(sql).bind(channel.as_str()).fetch_optional(&mut *sqlite).await?;
+    let Some((key, known_epoch)) = known else {
+        let sql = "INSERT INTO channels (name, epoch, top) VALUES (?, ?, ?)";
+        let query = sqlx::query(sql).bind(channel.as_str()).bind(epoch).bind(place);
+        return Ok(query.execute(sqlite).await?.last_insert_rowid());
+    };
+    if known_epoch == epoch {
+        sqlx::query("UPDATE channels SET top = max(top, ?) WHERE key = ?")
+            .bind(place)
+            .bind(key)
+            .execute(sqlite)
+            .await?;
+    } else {
+        sqlx::query("DELETE FROM publications WHERE channel = ?")
+            .bind(key)
+            .execute(&mut *sqlite)
+            .await?;
+        sqlx::query("UPDATE channels SET epoch = ?, top = ? WHERE key = ?")
+            .bind(epoch)
+            .bind(place)
+            .bind(key)
+            .execute(sqlite)
+            .await?;
+    }
+    Ok(key)
+}
+
+type Loaded = Option<(Epoch, Offset, Vec<Arc<Publication>>)>;
+
+async fn load(
+    sqlite: &mut SqliteConnection,
+    channel: &ChannelName,
+    after: i64,
+    limit: i64,
+) -> Result<Loaded, JobError> {
+    // One moment for both statements, or a publication could appear above the top.
+    sqlx::query("BEGIN").execute(&mut *sqlite).await?;
+    let loaded = load_snapshot(sqlite, channel, after, limit).await;
+    sqlx::query("ROLLBACK").execute(sqlite).await?;
+    loaded
+}
+
+async fn load_snapshot(
+    sqlite: &mut SqliteConnection,
+    channel: &ChannelName,
+    after: i64,
+    limit: i64,
+) -> Result<Loaded, JobError> {
+    let sql = "SELECT key, epoch, top FROM channels WHERE name = ?";
+    let known: Option<(i64, i64, i64)> =
+        sqlx::query_as(sql).bind(channel.as_str()).fetch_optional(&mut *sqlite).await?;
+    let Some((key, epoch, top)) = known else { return Ok(None) };
+    let epoch = Epoch(epoch.cast_unsigned());
+    let sql = "SELECT place, at, once_key, data FROM publications \
+               WHERE channel = ? AND place > ? ORDER BY place LIMIT ?";
+    let rows = sqlx::query(sql).bind(key).bind(after).bind(limit).fetch_all(sqlite).await?;
+    let publications = rows.iter().map(|row| publication(row, epoch));
+    let publications = publications.collect::<Result<Vec<_>, sqlx::Error>>()?;
+    Ok(Some((epoch, rows::offset(top), publications)))
+}
+
+fn publication(row: &SqliteRow, epoch: Epoch) -> Result<Arc<Publication>, sqlx::Error> {
+    let position = Position { epoch, offset: rows::offset(row.try_get(0)?) };
+    Ok(Arc::new(Publication {
+        position,
+        data: Bytes::from(row.try_get::<Vec<u8>, _>(3)?),
+        at: Timestamp(row.try_get(1)?),
+        key: row.try_get::<Option<String>, _>(2)?.map(Arc::from),
+    }))
+}

@@ -1,0 +1,4 @@
+//! Port contract suites, fault-injecting twins, protocol clients for tests.
+
+pub mod bus_contract;
+pub mod store_contract;

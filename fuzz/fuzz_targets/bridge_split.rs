@@ -1,0 +1,8 @@
+//! Any stream in any steps: the same lines come out.
+#![no_main]
+
+#[path = "../../crates/wire/tests/support/mod.rs"]
+#[allow(dead_code, reason = "each target uses its own check")]
+mod support;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| support::checks::check_split(data));

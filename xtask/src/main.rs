@@ -1,0 +1,65 @@
+//! `cargo xtask`: the project's own chores. `test` is what the README promises, `ci` is the whole gate,
+//! `tidy` runs the house rules alone. Knows nothing of the server: it starts other programs, reads
+//! what they print, and says what came of it.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool for developers"
+)]
+
+mod ci;
+mod counts;
+mod deny;
+mod place;
+mod stream;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+use crate::place::Place;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test    build everything, run all tests of the workspace and of the examples;
+          the last line is the sum: `N passed, N failed`
+  tidy    only the house rules: crate table, file headers, links, units (a part of `test`)
+  ci      the whole gate: format, lints, dependencies, `test`, documentation, fuzz targets
+
+Everything that was printed by the programs it runs is kept in target/xtask/*.log.
+Settings from the environment: CARGO_TARGET_DIR, ADVISORY_DB (folder with a clone of the
+RustSec advisory database; without it the advisories are not checked).
+";
+
+fn main() -> ExitCode {
+    match run(std::env::args().skip(1).collect()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all went well. An error means that the chore itself could not be done.
+fn run(arguments: Vec<String>) -> Result<bool> {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(true)
+        }
+        ["test"] => {
+            let tally = test::run(&Place::find()?)?;
+            println!("{tally}");
+            Ok(tally.is_green())
+        }
+        ["tidy"] => test::run_tidy(&Place::find()?),
+        ["ci"] => ci::run(&Place::find()?),
+        other => bail!("unknown command `{}`; try `cargo xtask help`", other.join(" ")),
+    }
+}
