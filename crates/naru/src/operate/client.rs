@@ -35,7 +35,7 @@ impl fmt::Display for Failure {
             ),
             Failure::Refused(text) => write!(f, "refused: {text}"),
             Failure::NotFound(text) => write!(f, "not found: {text}"),
-            Failure::Conflict(text) => write!(f, "changed meanwhile: {text}"),
+            Failure::Conflict(text) => write!(f, "conflict: {text}"),
         }
     }
 }

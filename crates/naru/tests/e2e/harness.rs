@@ -13,34 +13,34 @@ use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-pub const SECRET: &str = "testsecret";
-pub const SALT: &str = "testsalt";
-pub const BOT: &str = "demo-bot";
-pub const DEVICE: &str = "0123456789abcdef";
-pub const ROOM: &str = "점심방";
-pub const CHANNEL: &str = "18400000000000001";
+pub(crate) const SECRET: &str = "testsecret";
+pub(crate) const SALT: &str = "testsalt";
+pub(crate) const BOT: &str = "demo-bot";
+pub(crate) const DEVICE: &str = "0123456789abcdef";
+pub(crate) const ROOM: &str = "점심방";
+pub(crate) const CHANNEL: &str = "18400000000000001";
 /// Longest wait for anything that should happen at once. Generous: CI machines are slow.
-pub const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A running `naru serve`. Killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     dir: PathBuf,
     settings: Vec<String>,
-    pub bridge: SocketAddr,
-    pub http: SocketAddr,
+    pub(crate) bridge: SocketAddr,
+    pub(crate) http: SocketAddr,
     /// Keeps the folder for as long as the server.
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl Server {
     /// Phones and rooms are approved by themselves.
-    pub fn auto() -> Server {
+    pub(crate) fn auto() -> Server {
         Server::with(&["bridge.approve_devices=auto", "bridge.approve_rooms=auto"])
     }
 
     /// With these settings on top of free ports and the test keys.
-    pub fn with(settings: &[&str]) -> Server {
+    pub(crate) fn with(settings: &[&str]) -> Server {
         let temporary = tempfile::tempdir().expect("a temporary folder");
         let dir = temporary.path().join("data");
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
@@ -80,48 +80,48 @@ impl Server {
         self.http = address("http");
     }
 
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// kill -9, and a new server over the same folder.
-    pub fn kill_and_restart(&mut self) {
+    pub(crate) fn kill_and_restart(&mut self) {
         self.kill();
         self.restart();
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.dir, &self.settings);
         self.wait_until_ready();
     }
 
     /// SIGTERM; returns the exit code.
-    pub fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         self.signal("TERM");
         let status = eventually("the server ends", || self.child.try_wait().expect("wait"));
         status.code()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([&format!("-{name}"), &pid]).status();
         assert!(status.expect("kill").success());
     }
 
     /// The operator's command line against this server.
-    pub fn naru(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn naru(&self, arguments: &[&str]) -> Output {
         let mut command = naru_command();
         command.arg("--data-dir").arg(&self.dir).arg("--api").arg(format!("http://{}", self.http));
         command.args(arguments).output().expect("naru")
     }
 
     /// The same, which must succeed, with `--json`.
-    pub fn naru_json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn naru_json(&self, arguments: &[&str]) -> Value {
         let mut all = vec!["--json"];
         all.extend(arguments);
         let output = self.naru(&all);
@@ -131,7 +131,7 @@ impl Server {
     }
 
     /// A request to the HTTP API as an admin.
-    pub fn api(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) fn api(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let token = std::fs::read_to_string(self.dir.join("operator.token")).expect("token");
         let headers = format!("Authorization: Bearer {}\r\n", token.trim());
         let (status, text) = http(self.http, method, path, &headers, body);
@@ -139,7 +139,7 @@ impl Server {
     }
 
     /// One series of `/metrics`, 0 if it is not there.
-    pub fn metric(&self, series: &str) -> f64 {
+    pub(crate) fn metric(&self, series: &str) -> f64 {
         let (status, text) = http(self.http, "GET", "/metrics", "", None);
         assert_eq!(status, 200, "{text}");
         let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
@@ -147,7 +147,7 @@ impl Server {
     }
 
     /// The only device with this id.
-    pub fn device(&self, device: &str) -> Option<Value> {
+    pub(crate) fn device(&self, device: &str) -> Option<Value> {
         let (status, list) = self.api("GET", "/api/devices", None);
         assert_eq!(status, 200, "{list}");
         let rows = list["items"].as_array().expect("items");
@@ -163,7 +163,7 @@ impl Drop for Server {
     }
 }
 
-pub fn naru_command() -> Command {
+pub(crate) fn naru_command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_naru"));
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("NARU_") {
@@ -194,7 +194,7 @@ fn spawn(dir: &Path, settings: &[String]) -> Child {
 }
 
 /// A plain HTTP/1.1 request on its own connection.
-pub fn http(
+pub(crate) fn http(
     address: SocketAddr,
     method: &str,
     path: &str,
@@ -235,7 +235,7 @@ fn dechunk(head: &str, body: String) -> String {
 }
 
 /// Asks again until there is an answer, or fails with what was waited for.
-pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     loop {
         if let Some(found) = look() {
@@ -247,13 +247,13 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     naru_domain::Clock::now(&naru_domain::clock::SystemClock).0
 }
 
 /// Which script a test phone imitates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Script {
+pub(crate) enum Script {
     /// 3.2.x.
     Json,
     /// 3.3.2 and newer.
@@ -261,20 +261,24 @@ pub enum Script {
 }
 
 /// A phone on a raw socket.
-pub struct Phone {
-    pub stream: TcpStream,
+pub(crate) struct Phone {
+    pub(crate) stream: TcpStream,
     reader: BufReader<TcpStream>,
-    pub script: Script,
-    pub bot: String,
-    pub device: String,
-    pub secret: String,
+    pub(crate) script: Script,
+    pub(crate) bot: String,
+    pub(crate) device: String,
+    pub(crate) secret: String,
     logs: u64,
 }
 
 impl Phone {
     /// Connects and says nothing.
-    pub fn silent(address: SocketAddr, script: Script) -> Phone {
-        let stream = TcpStream::connect(address).expect("connect");
+    pub(crate) fn silent(address: SocketAddr, script: Script) -> Phone {
+        Phone::over(TcpStream::connect(address).expect("connect"), script)
+    }
+
+    /// Talks over a socket that is there already.
+    pub(crate) fn over(stream: TcpStream, script: Script) -> Phone {
         stream.set_read_timeout(Some(SOON)).expect("timeout");
         stream.set_write_timeout(Some(SOON)).expect("timeout");
         let reader = BufReader::new(stream.try_clone().expect("clone"));
@@ -290,7 +294,7 @@ impl Phone {
     }
 
     /// Connects and shakes hands as device `device`.
-    pub fn connect_as(address: SocketAddr, script: Script, device: &str) -> Phone {
+    pub(crate) fn connect_as(address: SocketAddr, script: Script, device: &str) -> Phone {
         let mut phone = Phone::silent(address, script);
         phone.device = device.to_owned();
         phone.shake_hands();
@@ -298,18 +302,18 @@ impl Phone {
     }
 
     /// Connects and shakes hands.
-    pub fn connect(address: SocketAddr, script: Script) -> Phone {
+    pub(crate) fn connect(address: SocketAddr, script: Script) -> Phone {
         Phone::connect_as(address, script, DEVICE)
     }
 
-    pub fn version(&self) -> &'static str {
+    pub(crate) fn version(&self) -> &'static str {
         match self.script {
             Script::Json => "3.2.1",
             Script::Raw => "3.3.3",
         }
     }
 
-    pub fn hello(&self) -> String {
+    pub(crate) fn hello(&self) -> String {
         let fields = json!({
             "clientType": "MessengerBotR", "botName": self.bot, "version": self.version(),
             "deviceID": self.device, "deviceIP": "192.0.2.10",
@@ -322,22 +326,22 @@ impl Phone {
     }
 
     /// Sends the hello and returns the welcome's `data`.
-    pub fn shake_hands(&mut self) -> Value {
+    pub(crate) fn shake_hands(&mut self) -> Value {
         self.send(&self.hello());
         let welcome = self.expect("handshakeComplete");
         assert_eq!(welcome["success"], true, "{welcome}");
         welcome
     }
 
-    pub fn send(&mut self, line: &str) {
+    pub(crate) fn send(&mut self, line: &str) {
         self.send_bytes(format!("{line}\n").as_bytes());
     }
 
-    pub fn send_bytes(&mut self, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("write");
     }
 
-    pub fn auth_at(&self, timestamp: i64) -> Value {
+    pub(crate) fn auth_at(&self, timestamp: i64) -> Value {
         let parts = ["MessengerBotR", &self.bot, "uuid", "02:00:00:00:00:00", "192.0.2.10"];
         let text = format!("{}|{timestamp}|{SALT}", parts.join("|"));
         let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).expect("key");
@@ -352,18 +356,24 @@ impl Phone {
         })
     }
 
-    pub fn next_log_id(&mut self) -> String {
+    pub(crate) fn next_log_id(&mut self) -> String {
         self.logs += 1;
         self.logs.to_string()
     }
 
     /// A chat line with a log id of its own.
-    pub fn chat_line(&mut self, channel: &str, text: &str) -> String {
+    pub(crate) fn chat_line(&mut self, channel: &str, text: &str) -> String {
         let log_id = self.next_log_id();
         self.chat_line_with(channel, text, &log_id, &self.auth_at(now_ms()))
     }
 
-    pub fn chat_line_with(&self, channel: &str, text: &str, log_id: &str, auth: &Value) -> String {
+    pub(crate) fn chat_line_with(
+        &self,
+        channel: &str,
+        text: &str,
+        log_id: &str,
+        auth: &Value,
+    ) -> String {
         match self.script {
             Script::Json => json!({ "event": "analyze", "data": {
                 "room": ROOM, "text": text, "sender": "지우", "isGroupChat": true,
@@ -387,17 +397,17 @@ impl Phone {
         }
     }
 
-    pub fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.say_in(CHANNEL, text);
     }
 
-    pub fn say_in(&mut self, channel: &str, text: &str) {
+    pub(crate) fn say_in(&mut self, channel: &str, text: &str) {
         let line = self.chat_line(channel, text);
         self.send(&line);
     }
 
     /// The next line as the phone's script cuts it: JSON up to the last `}`, raw after it.
-    pub fn read(&mut self) -> Option<(Value, String)> {
+    pub(crate) fn read(&mut self) -> Option<(Value, String)> {
         let mut line = Vec::new();
         let count = self.reader.read_until(b'\n', &mut line).ok()?;
         if count == 0 {
@@ -412,7 +422,7 @@ impl Phone {
     }
 
     /// The next frame that is no ping. `None` when the connection ended.
-    pub fn next(&mut self) -> Option<(Value, String)> {
+    pub(crate) fn next(&mut self) -> Option<(Value, String)> {
         loop {
             let frame = self.read()?;
             if frame.0["event"] != "ping" {
@@ -422,19 +432,19 @@ impl Phone {
     }
 
     /// The `data` of the next frame, which must have this event.
-    pub fn expect(&mut self, event: &str) -> Value {
+    pub(crate) fn expect(&mut self, event: &str) -> Value {
         let (frame, _) = self.next().unwrap_or_else(|| panic!("no {event} came"));
         assert_eq!(frame["event"], event, "{frame}");
         frame["data"].clone()
     }
 
     /// The text of the next reply.
-    pub fn reply(&mut self) -> String {
+    pub(crate) fn reply(&mut self) -> String {
         let (frame, raw) = self.next().expect("a reply");
         self.text_of(&frame, &raw)
     }
 
-    pub fn text_of(&self, frame: &Value, raw: &str) -> String {
+    pub(crate) fn text_of(&self, frame: &Value, raw: &str) -> String {
         assert!(
             frame["event"] == "messageResponse" || frame["event"] == "scheduleMessage",
             "{frame}"
@@ -450,13 +460,13 @@ impl Phone {
 
     /// Says something that is answered and checks that the answer is the next frame: so nothing else
     /// was on its way.
-    pub fn assert_quiet(&mut self) {
+    pub(crate) fn assert_quiet(&mut self) {
         self.say("# echo nothing before this");
         assert_eq!(self.reply(), "에코: nothing before this");
     }
 
     /// Whether the server closed the connection.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         loop {
             match self.read() {
                 None => return true,

@@ -8,4 +8,6 @@ mod cli;
 mod faults;
 mod harness;
 mod limits;
+mod secrets;
+mod tls;
 mod work;

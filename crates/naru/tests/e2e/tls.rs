@@ -1,0 +1,113 @@
+//! TLS on the bridge: phones behind a TLS tunnel, and certificates that change while it runs.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::Value;
+
+use crate::harness::{CHANNEL, Phone, SOON, Script, Server, eventually};
+
+struct Certificate {
+    der: CertificateDer<'static>,
+}
+
+impl Certificate {
+    /// A new certificate for localhost, written over the files.
+    fn write(dir: &Path) -> Certificate {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+        Certificate { der: made.cert.der().clone() }
+    }
+
+    fn connect(&self, address: SocketAddr) -> Option<StreamOwned<ClientConnection, TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(SOON)).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        // The handshake happens with the first bytes.
+        stream.write_all(b"\n").and_then(|()| stream.flush()).ok()?;
+        stream.conn.complete_io(&mut stream.sock).ok()?;
+        Some(stream)
+    }
+}
+
+fn echo(
+    stream: &mut StreamOwned<ClientConnection, TcpStream>,
+    phone: &mut Phone,
+    text: &str,
+) -> String {
+    let line = phone.chat_line(CHANNEL, &format!("# echo {text}"));
+    stream.write_all(format!("{line}\n").as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let frame: Value = serde_json::from_str(&line).unwrap();
+        if frame["event"] == "messageResponse" {
+            return frame["data"]["text"].as_str().unwrap().to_owned();
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_replaced_without_touching_open_connections() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Certificate::write(dir.path());
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let (certificate, key) = (file("cert.pem"), file("key.pem"));
+    let server = Server::with(&[
+        "bridge.approve_devices=auto",
+        "bridge.approve_rooms=auto",
+        &format!("bridge.tls_certificate={certificate}"),
+        &format!("bridge.tls_key={key}"),
+    ]);
+    // Only its words are used here; the socket is ours.
+    let plain = TcpStream::connect(server.bridge).unwrap();
+    let mut words = Phone::over(plain, Script::Json);
+    let mut open = first.connect(server.bridge).unwrap();
+    open.write_all(format!("{}\n", words.hello()).as_bytes()).unwrap();
+    assert_eq!(echo(&mut open, &mut words, "over TLS"), "에코: over TLS");
+
+    let second = Certificate::write(dir.path());
+    server.signal("HUP");
+    let mut fresh = eventually("the new certificate is served", || second.connect(server.bridge));
+    assert_eq!(echo(&mut open, &mut words, "still open"), "에코: still open");
+    fresh.write_all(format!("{}\n", words.hello()).as_bytes()).unwrap();
+    assert_eq!(echo(&mut fresh, &mut words, "with the new one"), "에코: with the new one");
+
+    // Half a certificate is refused, and the one in use stays.
+    std::fs::write(dir.path().join("cert.pem"), "nonsense").unwrap();
+    server.signal("HUP");
+    assert!(second.connect(server.bridge).is_some());
+}
+
+#[test]
+fn a_phone_without_tls_is_turned_away_from_a_tls_listener() {
+    let dir = tempfile::tempdir().unwrap();
+    Certificate::write(dir.path());
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let server = Server::with(&[
+        &format!("bridge.tls_certificate={}", file("cert.pem")),
+        &format!("bridge.tls_key={}", file("key.pem")),
+    ]);
+    let mut phone = Phone::silent(server.bridge, Script::Json);
+    let hello = phone.hello();
+    phone.send(&hello);
+    eventually("it is counted", || {
+        (server.metric("naru_bridge_tls_failures_total") >= 1.0).then_some(())
+    });
+}
