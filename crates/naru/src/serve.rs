@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use naru_admin::{
     AdminOptions, AdminServer, Bootstrap, BotsControl, NodeDescription, NodeHealth, Services,
 };
-use naru_bots::hook::AddressGuard;
+use naru_bots::hook::{AddressGuard, CallLimits, HookBounds};
 use naru_bots::{Bots, BotsOptions, FirstContact, Retention, SchedulerLimits};
 use naru_domain::clock::SystemClock;
 use naru_domain::metrics::MetricSource;
@@ -82,6 +82,7 @@ impl Node {
         let keys = Arc::new(ArcSwap::from_pointee(keys::load(&config)?));
 
         let (bus, events) = local_bus(&config, &store, &clock);
+        let bus_metrics = bus.metrics();
         let hub = Hub::new(
             hub_options(&config),
             Arc::new(bus),
@@ -122,7 +123,7 @@ impl Node {
         put_users(&config, &admin_ports, clock.as_ref()).await?;
         let health = Arc::new(NodeHealth::new(Some(Arc::clone(&store) as _)));
         let metrics: Vec<Arc<dyn MetricSource>> =
-            vec![bridge.counters(), hub.metrics(), bots.metrics(), store.metrics()];
+            vec![bridge.counters(), hub.metrics(), bus_metrics, bots.metrics(), store.metrics()];
         let services = Services {
             ports: admin_ports,
             control: Arc::new(BotsControl::new(bots.clone(), hub.clone())),
@@ -480,6 +481,17 @@ fn bots_options(config: &Config) -> anyhow::Result<BotsOptions> {
         node: node_name(config),
         data_dir: config.data_dir.clone(),
         hook_guard: AddressGuard::allowing(&config.hooks.allow).context("hooks.allow")?,
+        hook_bounds: HookBounds {
+            call: CallLimits {
+                connect_timeout: config.hooks.connect_timeout.0,
+                total_timeout: config.hooks.timeout.0,
+                body_bytes_max: config.hooks.max_response_bytes.0.try_into().unwrap_or(usize::MAX),
+                ..CallLimits::default()
+            },
+            attempts_max: config.hooks.attempts,
+            in_flight_max: config.hooks.concurrency,
+        },
+        schedule_catch_up: bots.schedule_catch_up.0,
         ..BotsOptions::default()
     })
 }

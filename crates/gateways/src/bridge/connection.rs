@@ -286,7 +286,6 @@ struct Phone<'a, S> {
     bot: BotName,
     device: DeviceId,
     dialect: Dialect,
-    connection: u64,
     peer: SocketAddr,
     output: Vec<u8>,
     /// Bytes of `output` that were written.
@@ -354,7 +353,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
             bot,
             device,
             dialect,
-            connection: shared.next_connection(),
             peer,
             output: Vec::new(),
             output_from: 0,
@@ -512,12 +510,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
         };
         match frame {
             Frame::Chat { chat, auth } => {
-                if self.is_trusted(auth.as_ref()) {
+                let content = chat.log_id.as_deref().unwrap_or(&chat.text);
+                if self.is_trusted(auth.as_ref(), Some(content)) {
                     return self.on_chat(chat);
                 }
             }
             Frame::KeepAlive { answer, auth } => {
-                if self.is_trusted(auth.as_ref()) {
+                if self.is_trusted(auth.as_ref(), None) {
                     self.bad_frames = 0;
                     self.shared.counters.keep_alives.increment();
                     if let Some(sent_at) = answer.sent_at {
@@ -537,11 +536,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
 
     /// Whether the frame may act: signed with the bot's key, recently, for the first time, and by the
     /// phone that this connection belongs to. Identity comes from the connection, never from the frame.
-    fn is_trusted(&self, auth: Option<&Auth<'_>>) -> bool {
+    ///
+    /// `content` is what makes the frame itself; `None` for frames whose copies do no harm.
+    fn is_trusted(&self, auth: Option<&Auth<'_>>, content: Option<&str>) -> bool {
         let checked = match auth {
             None if self.dialect == Dialect::Typed => Ok(()),
             None => Err(Distrust::Missing),
-            Some(auth) => self.check(auth),
+            Some(auth) => self.check(auth, content),
         };
         if let Err(why) = checked {
             self.shared.counters.distrusted(why);
@@ -554,15 +555,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
         true
     }
 
-    fn check(&self, auth: &Auth<'_>) -> Result<(), Distrust> {
+    fn check(&self, auth: &Auth<'_>, content: Option<&str>) -> Result<(), Distrust> {
         guard::check_signature(&self.shared.keys.load(), auth, self.shared.clock.now())?;
         // The device id is not signed and may be missing; what is there must fit.
         let is_own_device = auth.device_id.is_empty() || auth.device_id == self.device.as_str();
         if auth.bot_name != self.bot.as_str() || !is_own_device {
             return Err(Distrust::Foreign);
         }
+        let Some(content) = content else { return Ok(()) };
         let signature = auth.signature_bytes().ok_or(Distrust::Bad)?;
-        self.shared.replays.lock().admit(&signature, self.connection, self.heard_at)
+        self.shared.replays.lock().admit(&signature, self.peer.ip(), content, self.heard_at)
     }
 
     fn on_chat(&mut self, chat: wire::Chat<'_>) -> Result<(), CloseReason> {
@@ -675,6 +677,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
             self.encode(delivery, now);
         }
         self.is_announced = false;
+        if self.output_from == self.output.len() {
+            // Nothing of it could be encoded: there will be no write to mark it as done.
+            self.note_written(0);
+        }
     }
 
     /// Tells the journal what the next write may carry.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use naru_domain::{Timestamp, limits};
@@ -32,7 +33,7 @@ pub enum Distrust {
     Bad,
     /// Signed too long ago, or in the future.
     Stale,
-    /// The signature was seen on another connection.
+    /// A copy of an earlier frame, or a signature from another address than at first.
     Replayed,
     /// Signed by another bot or device than the connection's.
     Foreign,
@@ -78,11 +79,12 @@ pub(crate) fn check_signature(
     }
 }
 
-/// Remembers on which connection a signature was first seen.
+/// Remembers signatures, from where they came, and what they signed for.
 ///
-/// A signature covers neither the text nor a number, and a phone that signs two frames in the same
-/// millisecond signs them alike; so a signature may come again on its own connection. On any other one
-/// it is a copy: an honest phone never sends a frame twice, except one whose first copy we already have.
+/// A signature covers neither the text nor a number: a phone that signs two frames in the same
+/// millisecond signs them alike, and so may two phones of one bot. So a signature alone proves no replay.
+/// What is refused is a copy of a frame, and a signature that comes from another address than at first:
+/// that is how a captured one would be used. No honest message is lost by either.
 pub(crate) struct ReplayGuard {
     young: Seen,
     old: Seen,
@@ -90,7 +92,8 @@ pub(crate) struct ReplayGuard {
     entries_max: usize,
 }
 
-type Seen = HashMap<u64, u64, BuildHasherDefault<PassThrough>>;
+/// Signature, or signature mixed with content, to the address it came from.
+type Seen = HashMap<u64, IpAddr, BuildHasherDefault<PassThrough>>;
 
 /// The keys are bits of an HMAC: as random as a hash could make them.
 #[derive(Default)]
@@ -120,11 +123,13 @@ impl ReplayGuard {
         ReplayGuard { young: Seen::default(), old: Seen::default(), rotated_at: now, entries_max }
     }
 
-    /// Whether this connection may use the signature, which was verified before.
+    /// Whether a frame from `peer` about `content` (a log id, or a text) may use the signature, which was
+    /// verified before.
     pub(crate) fn admit(
         &mut self,
         signature: &[u8; 32],
-        connection: u64,
+        peer: IpAddr,
+        content: &str,
         now: Instant,
     ) -> Result<(), Distrust> {
         if self.young.len() >= self.entries_max || now.duration_since(self.rotated_at) > REMEMBER {
@@ -133,16 +138,28 @@ impl ReplayGuard {
         }
         let [a, b, c, d, e, f, g, h, ..] = *signature;
         let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let first = self.young.get(&key).or_else(|| self.old.get(&key)).copied();
-        match first {
-            Some(owner) if owner != connection => Err(Distrust::Replayed),
-            Some(_) => Ok(()),
+        let frame = key ^ mix(content);
+        match self.young.get(&key).or_else(|| self.old.get(&key)).copied() {
             None => {
-                self.young.insert(key, connection);
-                Ok(())
+                self.young.insert(key, peer);
             }
+            Some(first) if first != peer => return Err(Distrust::Replayed),
+            Some(_) => {}
         }
+        if self.young.contains_key(&frame) || self.old.contains_key(&frame) {
+            return Err(Distrust::Replayed);
+        }
+        self.young.insert(frame, peer);
+        Ok(())
     }
+}
+
+/// Spreads a text over 64 bits (FNV-1a). Whoever finds two texts that collide gets his own second message
+/// refused.
+fn mix(text: &str) -> u64 {
+    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
 }
 
 #[cfg(test)]
@@ -155,26 +172,39 @@ mod tests {
         bytes
     }
 
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const AWAY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 1));
+
     #[test]
-    fn a_signature_may_come_again_on_its_own_connection_only() {
+    fn a_signature_may_serve_several_frames_but_each_frame_only_once() {
         let now = Instant::now();
         let mut guard = ReplayGuard::new(100, now);
-        assert_eq!(guard.admit(&signature(1), 7, now), Ok(()));
-        assert_eq!(guard.admit(&signature(1), 7, now), Ok(()));
-        assert_eq!(guard.admit(&signature(1), 8, now), Err(Distrust::Replayed));
-        assert_eq!(guard.admit(&signature(2), 8, now), Ok(()));
+        assert_eq!(guard.admit(&signature(1), HOME, "log 1", now), Ok(()));
+        assert_eq!(guard.admit(&signature(1), HOME, "log 2", now), Ok(()));
+        for copy in ["log 1", "log 2"] {
+            assert_eq!(guard.admit(&signature(1), HOME, copy, now), Err(Distrust::Replayed));
+        }
     }
 
     #[test]
-    fn memory_is_bounded_and_the_newest_signatures_are_remembered() {
+    fn a_signature_from_another_address_is_a_captured_one() {
+        let now = Instant::now();
+        let mut guard = ReplayGuard::new(100, now);
+        assert_eq!(guard.admit(&signature(1), HOME, "log 1", now), Ok(()));
+        assert_eq!(guard.admit(&signature(1), AWAY, "log 2", now), Err(Distrust::Replayed));
+        assert_eq!(guard.admit(&signature(2), AWAY, "log 3", now), Ok(()));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_newest_frames_are_remembered() {
         let now = Instant::now();
         let mut guard = ReplayGuard::new(100, now);
         for n in 0..10_000 {
-            assert_eq!(guard.admit(&signature(n), 1, now), Ok(()));
+            assert_eq!(guard.admit(&signature(n), HOME, "", now), Ok(()));
         }
-        assert!(guard.young.len() + guard.old.len() <= 200);
-        for n in 9_900..10_000 {
-            assert_eq!(guard.admit(&signature(n), 2, now), Err(Distrust::Replayed));
+        assert!(guard.young.len() + guard.old.len() <= 202);
+        for n in 9_951..10_000 {
+            assert_eq!(guard.admit(&signature(n), HOME, "", now), Err(Distrust::Replayed));
         }
     }
 
@@ -182,11 +212,11 @@ mod tests {
     fn signatures_that_would_be_stale_anyway_are_forgotten() {
         let now = Instant::now();
         let mut guard = ReplayGuard::new(100, now);
-        guard.admit(&signature(1), 1, now).unwrap();
+        guard.admit(&signature(1), HOME, "", now).unwrap();
         let later = now + REMEMBER + Duration::from_secs(1);
-        guard.admit(&signature(2), 1, later).unwrap();
+        guard.admit(&signature(2), HOME, "", later).unwrap();
         let much_later = later + REMEMBER + Duration::from_secs(1);
-        guard.admit(&signature(3), 1, much_later).unwrap();
-        assert_eq!(guard.admit(&signature(1), 2, much_later), Ok(()));
+        guard.admit(&signature(3), HOME, "", much_later).unwrap();
+        assert_eq!(guard.admit(&signature(1), AWAY, "", much_later), Ok(()));
     }
 }

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -38,7 +37,7 @@ use crate::wheel::Wheel;
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// All phones come back in the same second after a restart; the kernel must hold them meanwhile.
 const LISTEN_BACKLOG: u32 = 4_096;
-/// Signatures remembered against replay, in each of two generations (16 bytes each).
+/// Signatures and frames remembered against replay, in each of two generations (some 40 bytes each).
 const REPLAY_ENTRIES_MAX: usize = 131_072;
 /// Taking over an identity more often than this in a minute is a fight between two phones.
 const TAKEOVERS_PER_MINUTE_MAX: u32 = 6;
@@ -108,7 +107,6 @@ pub(crate) struct Shared {
     wheel: Wheel,
     replays: Mutex<ReplayGuard>,
     takeovers: Mutex<HashMap<DeviceKey, Takeovers>>,
-    connection_count: AtomicU64,
 }
 
 #[derive(Clone, Copy)]
@@ -153,7 +151,6 @@ impl BridgeServer {
             wheel,
             replays: Mutex::new(ReplayGuard::new(REPLAY_ENTRIES_MAX, Instant::now())),
             takeovers: Mutex::default(),
-            connection_count: AtomicU64::new(0),
             options,
         };
         Ok(BridgeServer { listener, tls, shared: Arc::new(shared) })
@@ -256,10 +253,6 @@ async fn serve(
 }
 
 impl Shared {
-    fn next_connection(&self) -> u64 {
-        self.connection_count.fetch_add(1, Relaxed)
-    }
-
     /// Notes that the device was taken over by a new connection. Says how long the newcomer must wait
     /// when that happens too often: two phones with one identity would otherwise throw each other out
     /// for ever.

@@ -422,6 +422,13 @@ mod tests {
     }
 
     #[test]
+    fn the_table_in_the_docs_is_the_one_that_the_code_prints() {
+        let page = include_str!("../../../../docs/guide/configuration.md");
+        let table = reference_markdown();
+        assert!(page.contains(&table), "put the output of `naru config --markdown` into the page");
+    }
+
+    #[test]
     fn secrets_never_appear_in_mistakes() {
         let found = Config::from_text(
             "[bridge.keys.default]\nsecret = \"canary-secret\"\nsalt = 5\n[http]\napi_keys = 3",

@@ -1,11 +1,12 @@
 //! The wire: handshakes, dialects, signatures, keep-alives, replacement, hostile text, pictures.
 
 use std::io::Write;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 
 use crate::harness::{BOT, CHANNEL, DEVICE, Phone, ROOM, Script, Server, eventually, now_ms};
 
@@ -106,19 +107,29 @@ fn unsigned_forged_stale_foreign_and_replayed_frames_are_ignored_and_counted() {
     phone.send(&line);
     assert_eq!(phone.reply(), "에코: once");
 
-    // The same signature with other words, on another connection.
-    let mut thief = Phone::connect_as(server.bridge, Script::Json, DEVICE);
+    // A copy of the frame, and the same signature with other words from another address.
+    phone.send(&line);
+    phone.assert_quiet();
+    let mut thief = Phone::over(connect_from([127, 0, 0, 2], server.bridge), Script::Json);
+    thief.shake_hands();
     let log = thief.next_log_id();
     let line = thief.chat_line_with(CHANNEL, "# echo stolen", &log, &auth);
     thief.send(&line);
     thief.assert_quiet();
 
     for (why, count) in
-        [("missing", 1.0), ("bad", 1.0), ("stale", 2.0), ("foreign", 1.0), ("replayed", 1.0)]
+        [("missing", 1.0), ("bad", 1.0), ("stale", 2.0), ("foreign", 1.0), ("replayed", 2.0)]
     {
         let series = format!("naru_bridge_distrusted_total{{why=\"{why}\"}}");
         assert_eq!(server.metric(&series), count, "{why}");
     }
+}
+
+fn connect_from(address: [u8; 4], server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+    socket.connect(&server.into()).unwrap();
+    socket.into()
 }
 
 #[test]

@@ -149,7 +149,7 @@ fn a_phone_that_reads_nothing_harms_only_itself() {
         good.assert_quiet();
     }
     eventually("the mailbox of the deaf phone was bounded", || {
-        (server.metric("naru_hub_deliveries_cut_total") > 0.0
+        (server.metric("naru_hub_deliveries_dropped_total{cause=\"cut\"}") > 0.0
             || server.metric("naru_bridge_chats_total") >= 120.0)
             .then_some(())
     });
