@@ -116,7 +116,9 @@ impl Bots {
         go_on(&core, recovered, &offsets).await?;
         let ledger = LedgerTask::new(Arc::clone(&core), accepts, ops, offsets);
         let out = Arc::new(Out(Arc::clone(&core)));
-        let runner = Runner::new(ports.schedules, out, clock, RunnerOptions::default());
+        let catch_up = core.options.schedule_catch_up;
+        let timing = RunnerOptions { catch_up, ..RunnerOptions::default() };
+        let runner = Runner::new(ports.schedules, out, clock, timing);
         Ok(Bots {
             inner: Arc::new(Inner {
                 core,
@@ -193,15 +195,21 @@ impl Bots {
         Arc::new(Desk::new(Arc::clone(&self.inner.core)))
     }
 
-    /// Takes nothing new, finishes what was taken, and has it kept. `false` if the time was not enough:
-    /// what is left stands in the store as pending. The gateways must have stopped reading before.
+    /// Finishes what was taken, and has it kept. `false` if the time was not enough: what is left stands
+    /// in the store as pending. What comes from now on is kept for the next start until [`Bots::run`]
+    /// ends, and refused in direct mode.
     pub async fn drain(&self, timeout: Duration) -> bool {
         let core = &self.inner.core;
         let finish = async {
             crate::desk::release_all_held(core).await;
-            core.is_closing.store(true, Relaxed);
             let mut look = tokio::time::interval(DRAIN_LOOK_EVERY);
-            while !self.is_idle() {
+            while self.is_looking_up() {
+                look.tick().await; // What waits for its room came before the drain.
+            }
+            core.is_closing.store(true, Relaxed);
+            // What was taken before is on its way to the workers after this.
+            self.flush().await;
+            while !self.is_worked_off() {
                 look.tick().await;
             }
         };
@@ -221,18 +229,27 @@ impl Bots {
         is_finished && is_kept
     }
 
-    fn is_idle(&self) -> bool {
+    /// Whether no message is in work or about to be; new ones may be on their way to the store.
+    fn is_worked_off(&self) -> bool {
         let core = &self.inner.core;
-        core.accepts.capacity() == core.accepts.max_capacity()
-            && core.ops.capacity() == core.ops.max_capacity()
+        core.ops.capacity() == core.ops.max_capacity()
             && core.board.depth() == (0, 0)
-            && core.roster.devices().iter().all(|entry| !entry.line.lock().looking_up)
+            && !self.is_looking_up()
+    }
+
+    fn is_looking_up(&self) -> bool {
+        self.inner.core.roster.devices().iter().any(|entry| entry.line.lock().looking_up)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.inner.core
     }
 
     /// Whether everything that was taken has ended, is kept, and was handed on.
     #[cfg(test)]
     pub(crate) async fn is_settled(&self) -> bool {
-        self.is_idle() && self.flush().await && self.is_idle()
+        self.is_worked_off() && self.flush().await && self.is_worked_off()
     }
 
     /// Waits until everything handed to the ledger so far is kept; `false` if it does not run any more.

@@ -20,14 +20,14 @@ use tokio_util::task::TaskTracker;
 use crate::duplicates::RecentIds;
 use crate::handler::{Handler, Incoming, Outcome};
 use crate::ledger::LedgerOp;
-use crate::media::MediaFetch;
+use crate::media::{MediaFetch, MediaKitchen, MediaOptions};
 use crate::metrics::BotsMetrics;
 use crate::options::{BotsOptions, FirstContact, Ports, Processing};
 use crate::pacer::Pacer;
 use crate::roster::{BotEntry, DeviceEntry, Paced, RoomEntry, Roster, Stream, Work};
 use crate::sessions::{Handed, PhoneSession, PhoneSessions};
 use crate::settings::Settings;
-use crate::workers::{Board, WorkerSlot};
+use crate::workers::{Board, Parked, WorkerSlot};
 
 /// Shards of the duplicate filter, so that phones do not wait for each other's lock.
 const ID_SHARDS: usize = 16;
@@ -45,6 +45,7 @@ pub(crate) struct Core {
     recent: [Mutex<RecentIds>; ID_SHARDS],
     pub(crate) board: Board,
     pub(crate) workers: Vec<Arc<WorkerSlot>>,
+    pub(crate) parked: Parked,
     /// Places in the queue, in direct mode only: the ledger counts them otherwise.
     pub(crate) places: Arc<Semaphore>,
     pub(crate) pacer: Pacer,
@@ -54,7 +55,8 @@ pub(crate) struct Core {
     pub(crate) accepts: mpsc::Sender<Arc<Work>>,
     pub(crate) ops: mpsc::Sender<LedgerOp>,
     pub(crate) pings: mpsc::Sender<PingSample>,
-    pub(crate) media: Arc<dyn MediaFetch>,
+    /// Makes pictures ready; those of the bots share its bounds.
+    pub(crate) kitchen: MediaKitchen,
     pub(crate) tasks: TaskTracker,
     /// Set first when the node stops: nothing new is taken.
     pub(crate) is_closing: AtomicBool,
@@ -109,6 +111,7 @@ impl Core {
                 Mutex::new(RecentIds::new(options.duplicate_window, shard_max))
             }),
             board: Board::new(options.limits),
+            parked: Parked::default(),
             workers: (0..options.workers).map(|_| Arc::new(WorkerSlot::default())).collect(),
             places: Arc::new(Semaphore::new(options.limits.queue)),
             ports: parts.ports,
@@ -124,7 +127,7 @@ impl Core {
             accepts: parts.accepts,
             ops: parts.ops,
             pings: parts.pings,
-            media: parts.media,
+            kitchen: MediaKitchen::new(MediaOptions::default(), parts.media),
             tasks: TaskTracker::new(),
             is_closing: AtomicBool::new(false),
             stop: CancellationToken::new(),

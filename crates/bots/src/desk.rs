@@ -160,7 +160,7 @@ fn offer(
     chat: Box<PhoneChat>,
     place: Option<Place<'_>>,
 ) -> Result<(), Offered> {
-    if core.is_closing() {
+    if core.is_closing() && core.is_direct() {
         core.metrics.refused_stopping.increment();
         return Ok(());
     }
@@ -257,6 +257,10 @@ fn take_without_ids(
         pass_on(core, entry, line, *chat, None, place);
         return Taken::Yes;
     }
+    if core.is_closing() {
+        pass_on(core, entry, line, *chat, None, place); // Nobody would release it any more.
+        return Taken::Yes;
+    }
     let (room, text) = (chat.room.clone(), chat.text.clone());
     match line.copies.hold(&room, &text, chat, at) {
         Some(oldest) => pass_on(core, entry, line, *oldest, None, place),
@@ -287,6 +291,7 @@ fn pass_on(
         entry: Arc::clone(entry),
         room,
         received: now(),
+        is_for_next_start: core.is_closing(),
     };
     if !work.is_answerable() {
         if !entry.bot.config.load().settings.chat_log.enabled {

@@ -84,6 +84,10 @@ pub(crate) struct LedgerTask {
     ops: mpsc::Receiver<LedgerOp>,
     accept_buffer: Vec<Arc<Work>>,
     op_buffer: Vec<LedgerOp>,
+    /// Messages taken from the channel so far.
+    taken_count: u64,
+    /// Who waits until so many are kept.
+    flushes: Vec<(u64, oneshot::Sender<()>)>,
     offsets: HashMap<DeviceKey, Offset>,
     keys: HashMap<(DeviceKey, Arc<str>), Vec<Offset>>,
     keys_by_age: VecDeque<(DeviceKey, Arc<str>)>,
@@ -104,6 +108,8 @@ impl LedgerTask {
             ops,
             accept_buffer: Vec::new(),
             op_buffer: Vec::new(),
+            taken_count: 0,
+            flushes: Vec::new(),
             offsets,
             keys: HashMap::new(),
             keys_by_age: VecDeque::new(),
@@ -111,7 +117,7 @@ impl LedgerTask {
         }
     }
 
-    /// Works until told to stop; what is in hand by then is kept first.
+    /// Works until told to stop; what was handed over by then is kept first, and nothing else is taken.
     pub(crate) async fn run(&mut self, stop: &CancellationToken) {
         self.core.metrics.ledger_healthy.set(1);
         loop {
@@ -121,7 +127,10 @@ impl LedgerTask {
                     self.carry_out(plan, &kept);
                 }
             }
-            if self.accept_buffer.is_empty() && self.op_buffer.is_empty() && !self.fill(stop).await
+            if self.accept_buffer.is_empty()
+                && self.op_buffer.is_empty()
+                && !self.fill(stop).await
+                && !self.fill_last().await
             {
                 return;
             }
@@ -131,7 +140,11 @@ impl LedgerTask {
 
     /// Waits for something to do; `false` when there is nothing and the task is to stop.
     async fn fill(&mut self, stop: &CancellationToken) -> bool {
-        let room = self.core.board.room().min(ACCEPTS_PER_BATCH_MAX);
+        let room = if self.core.is_closing() {
+            ACCEPTS_PER_BATCH_MAX // Hardly any of it goes to the board.
+        } else {
+            self.core.board.room().min(ACCEPTS_PER_BATCH_MAX)
+        };
         let can_go_on = tokio::select! {
             // What is waiting is kept before the stop is heard.
             biased;
@@ -152,6 +165,12 @@ impl LedgerTask {
         can_go_on || !self.op_buffer.is_empty() || !self.accept_buffer.is_empty()
     }
 
+    /// Closes the channel and takes what is still in it; `false` when there is nothing left.
+    async fn fill_last(&mut self) -> bool {
+        self.accepts.close();
+        self.accepts.recv_many(&mut self.accept_buffer, ACCEPTS_PER_BATCH_MAX).await > 0
+    }
+
     /// Turns what was gathered into one batch. Endings come before new messages, so that a room whose
     /// work just ended may be answered at once, behind the earlier replies.
     fn draw_up(&mut self) -> Plan {
@@ -159,7 +178,9 @@ impl LedgerTask {
         for op in std::mem::take(&mut self.op_buffer) {
             self.add_op(&mut plan, op);
         }
-        for work in std::mem::take(&mut self.accept_buffer) {
+        let works = std::mem::take(&mut self.accept_buffer);
+        self.taken_count += count(works.len());
+        for work in works {
             self.add_accept(&mut plan, work);
         }
         plan
@@ -184,7 +205,10 @@ impl LedgerTask {
                 let last = self.offsets.get(&device).copied().unwrap_or_default();
                 plan.last_offsets.push((answer, last));
             }
-            LedgerOp::Flush(answer) => plan.flushes.push(answer),
+            LedgerOp::Flush(answer) => {
+                let before = count(self.accept_buffer.len() + self.accepts.len());
+                self.flushes.push((self.taken_count + before, answer));
+            }
         }
     }
 
@@ -195,6 +219,11 @@ impl LedgerTask {
             if !self.core.is_direct() {
                 plan.tallies.push((work.record.id, Tally::Logged { withheld: 0 }));
             }
+            return;
+        }
+        if work.is_for_next_start {
+            self.core.metrics.left_for_next_start.increment();
+            plan.batch.accept.push(Arc::clone(&work.record));
             return;
         }
         let is_first = self.core.board.is_idle(work.lane()) && !plan.is_taken(work.lane());
@@ -296,7 +325,8 @@ impl LedgerTask {
         for (answer, last) in plan.last_offsets {
             answer.send(last).ok();
         }
-        for answer in plan.flushes {
+        let is_kept = |(until, _): &mut (u64, _)| *until <= self.taken_count;
+        for (_, answer) in self.flushes.extract_if(.., is_kept) {
             answer.send(()).ok();
         }
     }

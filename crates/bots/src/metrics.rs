@@ -22,6 +22,8 @@ pub struct BotsMetrics {
     pub unlogged: Counter,
     /// Not taken because the node is stopping.
     pub refused_stopping: Counter,
+    /// Kept for the next start, because the node is stopping.
+    pub left_for_next_start: Counter,
     /// Ended with an answer or in deliberate silence.
     pub done: Counter,
     /// Ended in the log only.
@@ -50,6 +52,8 @@ pub struct BotsMetrics {
     pub workers_replaced: Counter,
     /// Workers that are working.
     pub workers_busy: Gauge,
+    /// Messages in work whose handlers wait, without a worker.
+    pub parked: Gauge,
     /// Messages that wait for a worker.
     pub waiting: Gauge,
     /// Messages in work.
@@ -107,6 +111,8 @@ impl MetricSource for BotsMetrics {
             "Messages not taken while stopping",
             &self.refused_stopping,
         );
+        let help = "Messages kept for the next start";
+        counter("bots_messages_left", help, &self.left_for_next_start);
         counter("bots_messages_immediate", "Messages answered without a worker", &self.immediate);
         counter("bots_handler_retries", "Handlers tried again", &self.retries);
         counter(
@@ -173,6 +179,7 @@ impl BotsMetrics {
         gauge("bots_queue_waiting", "Messages waiting for a worker", &self.waiting);
         gauge("bots_queue_in_work", "Messages in work", &self.in_work);
         gauge("bots_workers_busy", "Workers at work", &self.workers_busy);
+        gauge("bots_queue_parked", "Messages in work that hold no worker", &self.parked);
         gauge("bots_devices", "Devices in memory", &self.devices);
         gauge("bots_rooms", "Rooms in memory", &self.rooms);
         gauge("bots_known_ids", "Log ids in memory", &self.known_ids);

@@ -54,6 +54,8 @@ pub struct QueueView {
     pub waiting: usize,
     /// Messages in work.
     pub in_work: usize,
+    /// Of them those whose handlers only wait, and hold no worker.
+    pub parked: usize,
     /// How many may wait.
     pub limit: usize,
     /// Whether the store takes messages.
@@ -287,7 +289,8 @@ pub(crate) async fn work_of(core: &Core, record: MessageRecord) -> Result<Work, 
             }
         }
     };
-    Ok(Work { record: Arc::new(record), entry, room, received: now() })
+    let record = Arc::new(record);
+    Ok(Work { record, entry, room, received: now(), is_for_next_start: false })
 }
 
 /// Works on a dead message again.
@@ -347,6 +350,7 @@ pub(crate) fn queue(core: &Core) -> QueueView {
     QueueView {
         waiting,
         in_work,
+        parked: core.parked.count(),
         limit: core.options.limits.queue,
         is_store_healthy: core.metrics.ledger_healthy.get() == 1,
         workers: workers.map(|(worker, slot)| slot.view(worker, check)).collect(),

@@ -8,7 +8,8 @@ use naru_domain::ports::{
     BotSettings, ChatLog, Devices, Ledger, Maintenance, Monitors, PurgeKind, Rooms, Schedules,
 };
 
-use crate::hook::AddressGuard;
+use crate::hook::{AddressGuard, HookBounds};
+use crate::schedule::RunnerOptions;
 use crate::scheduler::SchedulerLimits;
 
 /// How messages are processed.
@@ -112,8 +113,12 @@ pub struct BotsOptions {
     pub data_dir: std::path::PathBuf,
     /// Which private addresses webhooks and links may reach.
     pub hook_guard: AddressGuard,
+    /// The bounds of a bot's webhook where its settings name none.
+    pub hook_bounds: HookBounds,
     /// Where webhooks send later replies, with `{id}` for the message's id.
     pub reply_url: Option<String>,
+    /// A scheduled moment that was missed by at most this is still sent.
+    pub schedule_catch_up: Duration,
 }
 
 impl Default for BotsOptions {
@@ -142,7 +147,9 @@ impl Default for BotsOptions {
             node: "naru".to_owned(),
             data_dir: std::path::PathBuf::from("."),
             hook_guard: AddressGuard::public_only(),
+            hook_bounds: HookBounds::default(),
             reply_url: None,
+            schedule_catch_up: RunnerOptions::default().catch_up,
         }
     }
 }

@@ -145,6 +145,8 @@ pub(crate) struct Work {
     pub(crate) room: Option<Arc<RoomEntry>>,
     /// When it was handed over by the gateway.
     pub(crate) received: Instant,
+    /// It came while the node stops: it is kept, and worked on after the next start.
+    pub(crate) is_for_next_start: bool,
 }
 
 impl Work {

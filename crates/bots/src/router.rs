@@ -11,7 +11,7 @@ use crate::command::{Commands, ConnectedPhone, ReloadReport, Services};
 use crate::core::Core;
 use crate::handler::{Handler, HandlerError, Incoming, Outcome};
 use crate::hook::{CallLimits, HookError, RetryOptions, Secrets, Webhook, WebhookOptions};
-use crate::media::{MediaKitchen, MediaOptions};
+use crate::media::MediaOptions;
 use crate::roster::{BotConfig, BotEntry};
 use crate::settings::Settings;
 
@@ -114,7 +114,7 @@ pub(crate) fn config_of(
         width => width,
     };
     let options = MediaOptions { width_max, ..MediaOptions::default() };
-    let kitchen = MediaKitchen::new(options, Arc::clone(&core.media));
+    let kitchen = core.kitchen.with_options(options);
     BotConfig { settings, revision, webhook, kitchen }
 }
 
@@ -136,14 +136,21 @@ pub(crate) fn webhook_of(
     if let Some(previous) = &wanted.previous_secret {
         secrets = secrets.with_previous(previous);
     }
-    let total_timeout = Duration::from_millis(wanted.timeout_ms.into());
+    let bounds = core.options.hook_bounds;
+    let asked_ms = wanted.timeout_ms.map(u64::from).map(Duration::from_millis);
+    let total_timeout = asked_ms.unwrap_or(bounds.call.total_timeout);
+    let in_flight_max = match wanted.in_flight_max {
+        Some(asked) => usize::try_from(asked).unwrap_or(1),
+        None => bounds.in_flight_max,
+    };
+    let attempts_max = wanted.attempts_max.unwrap_or(bounds.attempts_max);
     let message_timeout = core.options.timeout.saturating_sub(WEBHOOK_MARGIN).max(total_timeout);
     let defaults = WebhookOptions::new(bot.as_str(), &wanted.url, secrets);
     let options = WebhookOptions {
         guard: core.options.hook_guard.clone(),
-        call: CallLimits { total_timeout, ..CallLimits::default() },
-        in_flight_max: usize::try_from(wanted.in_flight_max).unwrap_or(1),
-        retry: RetryOptions { attempts_max: wanted.attempts_max, ..RetryOptions::default() },
+        call: CallLimits { total_timeout, ..bounds.call },
+        in_flight_max,
+        retry: RetryOptions { attempts_max, ..RetryOptions::default() },
         message_timeout,
         reply_url: core.options.reply_url.clone(),
         ..defaults

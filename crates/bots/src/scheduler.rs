@@ -21,6 +21,9 @@ pub(crate) struct BotIndex(pub(crate) u32);
 pub struct SchedulerLimits {
     /// Messages that may wait.
     pub queue: usize,
+    /// Messages that may be in work, those whose handlers only wait included. The closer this is, the
+    /// less any one bot may have of it, so that bots whose handlers hang leave room for the others.
+    pub in_work: usize,
     /// Messages of one bot that may be in work.
     pub per_bot: usize,
     /// Messages of one lane that may be in work or wait for the release of an earlier one.
@@ -33,6 +36,7 @@ impl Default for SchedulerLimits {
     fn default() -> SchedulerLimits {
         SchedulerLimits {
             queue: 10_000,
+            in_work: 310,
             per_bot: 30,
             per_room: 3,
             age_max: Duration::from_millis(500),
@@ -66,6 +70,8 @@ pub(crate) struct Scheduler<T, R> {
     bots: HashMap<BotIndex, BotState>,
     /// Bots that may have something to start, in turn. An entry may be stale: looked at when popped.
     turn: VecDeque<BotIndex>,
+    /// Bots that have their share of what may be in work; in turn again when somebody finishes.
+    held_back: VecDeque<BotIndex>,
     next_number: u64,
     waiting: usize,
     in_work: usize,
@@ -103,6 +109,7 @@ struct BotState {
     ring: VecDeque<Lane>,
     /// The lanes that can start something, by the number of their oldest message.
     by_age: BTreeSet<(u64, Lane)>,
+    /// Whether it stands in `turn` or in `held_back`.
     in_turn: bool,
     /// Whether the last pick was by age: then the next is by turn.
     picked_by_age: bool,
@@ -125,6 +132,7 @@ impl<T, R> Scheduler<T, R> {
             lanes: HashMap::new(),
             bots: HashMap::new(),
             turn: VecDeque::new(),
+            held_back: VecDeque::new(),
             next_number: 0,
             waiting: 0,
             in_work: 0,
@@ -150,7 +158,12 @@ impl<T, R> Scheduler<T, R> {
     /// The next message to work on, or nothing while every waiting one is held back by a bound.
     pub(crate) fn next(&mut self, now: Instant) -> Option<Job<T>> {
         while let Some(index) = self.turn.pop_front() {
+            let share = self.share();
             let Some(bot) = self.bots.get_mut(&index) else { continue };
+            if bot.in_work >= share {
+                self.held_back.push_back(index);
+                continue;
+            }
             bot.in_turn = false;
             if bot.in_work >= self.limits.per_bot {
                 continue; // `finish` puts it back in turn.
@@ -195,7 +208,14 @@ impl<T, R> Scheduler<T, R> {
             self.ready(ticket.lane);
         }
         self.bot_ready(index);
+        self.turn.append(&mut self.held_back);
         Some(released)
+    }
+
+    /// How much one bot may have in work now: half of what is free, so that there is always something
+    /// left for a bot that has nothing.
+    fn share(&self) -> usize {
+        self.limits.in_work.saturating_sub(self.in_work).div_ceil(2)
     }
 
     /// Messages that wait.

@@ -83,29 +83,16 @@ pub struct WebhookSettings {
     /// The secret before, while both sides change over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_secret: Option<String>,
-    /// How long one call may take, in milliseconds; 100 to 280,000.
-    #[serde(default = "WebhookSettings::default_timeout_ms")]
-    pub timeout_ms: u32,
+    /// How long one call may take, in milliseconds; 100 to 280,000. Without it, and without the two
+    /// below, what the installation says holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
     /// Calls per message, retries included; 1 to 20.
-    #[serde(default = "WebhookSettings::default_attempts_max")]
-    pub attempts_max: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts_max: Option<u32>,
     /// Calls in flight at once; 1 to 1,000.
-    #[serde(default = "WebhookSettings::default_in_flight_max")]
-    pub in_flight_max: u32,
-}
-
-impl WebhookSettings {
-    fn default_timeout_ms() -> u32 {
-        10_000
-    }
-
-    fn default_attempts_max() -> u32 {
-        5
-    }
-
-    fn default_in_flight_max() -> u32 {
-        30
-    }
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight_max: Option<u32>,
 }
 
 impl std::fmt::Debug for WebhookSettings {
@@ -273,7 +260,7 @@ impl Settings {
                 ("webhook.in_flight_max", webhook.in_flight_max, 1, 1_000),
             ];
             for (path, value, min, max) in ranges {
-                if value < min || value > max {
+                if value.is_some_and(|value| value < min || value > max) {
                     return invalid(path.to_owned(), &format!("must be from {min} to {max}"));
                 }
             }

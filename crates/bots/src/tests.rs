@@ -1,7 +1,9 @@
 //! Bot work as a whole, over the in-memory twins: order, bounds, duplicates, approval, faults, restarts.
 
+mod care;
 mod faults;
 mod flow;
+mod isolation;
 mod order;
 
 use std::collections::HashSet;
@@ -67,7 +69,11 @@ impl Rig {
     }
 
     async fn line(&self, device: &str) -> Arc<dyn PhoneLine> {
-        self.bots.desk().hello(hello(device)).await.expect("the desk answers")
+        self.line_of("demo-bot", device).await
+    }
+
+    async fn line_of(&self, bot: &str, device: &str) -> Arc<dyn PhoneLine> {
+        self.bots.desk().hello(hello(bot, device)).await.expect("the desk answers")
     }
 
     /// Waits until everything that was accepted has ended and is kept.
@@ -128,9 +134,9 @@ impl MetricSink for Figures {
     }
 }
 
-fn hello(device: &str) -> PhoneHello {
+fn hello(bot: &str, device: &str) -> PhoneHello {
     PhoneHello {
-        bot: BotName::parse("demo-bot").expect("a name"),
+        bot: BotName::parse(bot).expect("a name"),
         device: DeviceId::parse(device).expect("an id"),
         version: "3.2.2".to_owned(),
         client_type: "MessengerBotR".to_owned(),
@@ -175,7 +181,8 @@ async fn say(line: &Arc<dyn PhoneLine>, chat: Box<PhoneChat>) {
 }
 
 /// A handler that does what the text says: `now X` answers at once, `slow MS X` after a while, `yield X`
-/// a few polls later, `panic`, `panic now`, `block` (until released), `hang`, `fail`, `again` (works the second time).
+/// a few polls later, `panic`, `panic now`, `panic later`, `block` (until released), `block later`,
+/// `hang`, `fail`, `again` (works the second time).
 #[derive(Default)]
 struct Obedient {
     tried: Mutex<HashSet<i64>>,
@@ -203,6 +210,14 @@ impl Handler for Obedient {
                     tokio::task::yield_now().await;
                 }
                 Ok(Outcome::text(rest))
+            }
+            "panic" | "block" if rest == "later" => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                assert!(word == "block", "as asked");
+                let blocker = self.blocker.as_ref().expect("a blocker");
+                // In place: what this thread was to run next must not wait for it, or the watcher might.
+                tokio::task::block_in_place(|| blocker.wait());
+                Ok(Outcome::text("too late"))
             }
             "panic" => panic!("as asked"),
             "hang" => std::future::pending().await,

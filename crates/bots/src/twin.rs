@@ -52,6 +52,10 @@ pub(crate) struct Faults {
     pub(crate) rooms: bool,
     /// Probes fail.
     pub(crate) probe: bool,
+    /// The next removal of old rows fails.
+    pub(crate) purge: Option<StoreError>,
+    /// The next removal of old rows panics.
+    pub(crate) purge_panics: bool,
 }
 
 impl Store {
@@ -480,6 +484,14 @@ impl Maintenance for Store {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError> {
+        let (error, panics) = {
+            let mut faults = self.faults.lock();
+            (faults.purge.take(), std::mem::take(&mut faults.purge_panics))
+        };
+        assert!(!panics, "as asked");
+        if let Some(error) = error {
+            return Err(error);
+        }
         let mut tables = self.tables.lock();
         if kind != PurgeKind::Messages {
             return Ok(0);

@@ -1,15 +1,16 @@
 //! The workers: each takes one message at a time, asks the handler, and hands over what became of it. A
-//! handler that panics, takes too long or keeps its thread costs one message, never a worker.
+//! handler that panics, takes too long or keeps its thread costs one message, never a worker; one that
+//! waits is parked, so that the workers are there for those who have something to do.
+
+mod slots;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use naru_domain::MessageId;
 use naru_domain::work::{MessageRecord, MessageState};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -20,6 +21,14 @@ use crate::core::{Core, DeadCause, Ending, Tally, delivery, incoming_of, now};
 use crate::ledger::{Finished, LedgerOp, Settled};
 use crate::roster::{Line, Work};
 use crate::scheduler::{Job, Lane, Scheduler, SchedulerLimits, Ticket};
+use slots::{PollWatch, Running};
+
+pub use slots::WorkerView;
+pub(crate) use slots::{Parked, WorkerSlot};
+
+/// A handler that has waited for so long is left to itself (guessed: longer than a quick lookup, and
+/// short enough that hanging handlers take no visible part of the workers' time).
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// A message in the scheduler.
 #[derive(Debug)]
@@ -112,129 +121,37 @@ impl Board {
     }
 }
 
-/// One worker as the watcher and operators see it.
-#[derive(Debug, Default)]
-pub(crate) struct WorkerSlot {
-    state: Mutex<SlotState>,
-}
-
-#[derive(Debug, Default)]
-struct SlotState {
-    /// Rises when the worker is replaced: the old one then has no say any more.
-    generation: u64,
-    running: Option<Running>,
-}
-
-#[derive(Debug)]
-struct Running {
-    ticket: Ticket,
-    work: Arc<Work>,
-    since: Instant,
-    poll: Arc<PollWatch>,
-}
-
-/// Since when a handler is being polled; 0 while it waits.
-#[derive(Debug)]
-struct PollWatch {
-    origin: Instant,
-    since_ms: AtomicU64,
-}
-
-impl PollWatch {
-    fn ms(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX) + 1
-    }
-
-    fn polled_for(&self, at: Instant) -> Duration {
-        match self.since_ms.load(Relaxed) {
-            0 => Duration::ZERO,
-            since => Duration::from_millis(self.ms(at).saturating_sub(since)),
-        }
-    }
-}
-
-/// What a worker is doing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkerView {
-    /// Its number.
-    pub worker: usize,
-    /// The message it works on, if any.
-    pub message: Option<MessageId>,
-    /// The bot of that message.
-    pub bot: Option<String>,
-    /// For how long.
-    pub busy_for: Duration,
-    /// Whether the handler keeps its thread for longer than the check allows.
-    pub is_stuck: bool,
-    /// How often it was replaced.
-    pub replaced_count: u64,
-}
-
-impl WorkerSlot {
-    pub(crate) fn view(&self, worker: usize, check: Duration) -> WorkerView {
-        let state = self.state.lock();
-        let running = state.running.as_ref();
-        WorkerView {
-            worker,
-            message: running.map(|running| running.work.record.id),
-            bot: running.map(|running| running.work.entry.bot.name.to_string()),
-            busy_for: running.map_or(Duration::ZERO, |running| running.since.elapsed()),
-            is_stuck: running.is_some_and(|r| r.poll.polled_for(Instant::now()) >= check),
-            replaced_count: state.generation,
-        }
-    }
-
-    fn begin(&self, running: Running) -> u64 {
-        let mut state = self.state.lock();
-        state.running = Some(running);
-        state.generation
-    }
-
-    /// Whether the worker of this generation may still hand over its result.
-    fn end(&self, generation: u64) -> bool {
-        let mut state = self.state.lock();
-        let is_mine = state.generation == generation;
-        if is_mine {
-            state.running = None;
-        }
-        is_mine
-    }
-
-    /// Takes the message away from a worker that is stuck.
-    fn take_if_stuck(&self, check: Duration) -> Option<Running> {
-        let mut state = self.state.lock();
-        let is_stuck = state
-            .running
-            .as_ref()
-            .is_some_and(|running| running.poll.polled_for(Instant::now()) >= check);
-        if !is_stuck {
-            return None;
-        }
-        state.generation += 1;
-        state.running.take()
-    }
-}
-
 /// Starts all workers and watches them until told to stop.
 pub(crate) async fn run(core: Arc<Core>, stop: CancellationToken) {
     for slot in &core.workers {
         start(&core, slot, &stop);
     }
-    let mut ticks = tokio::time::interval(core.options.check_every);
+    let check = core.options.check_every;
+    let mut ticks = tokio::time::interval(check);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         for (worker, slot) in core.workers.iter().enumerate() {
-            let Some(running) = slot.take_if_stuck(core.options.check_every) else { continue };
+            let Some(running) = slot.take_if_stuck(check) else { continue };
             core.metrics.workers_replaced.increment();
             core.metrics.workers_busy.add(-1);
             error!(target: "naru::bots", worker, message = %running.work.record.id,
                 bot = %running.work.entry.bot.name, "worker replaced: its handler blocks a thread");
             start(&core, slot, &stop);
-            let reason = "the handler blocked its thread".to_owned();
-            let ending = Ending::Dead { cause: DeadCause::Stuck, reason };
-            settle(&core, running.ticket, running.work, ending).await;
+            give_up(&core, running).await;
+        }
+        for running in core.parked.take_stuck(check) {
+            core.metrics.parked.add(-1);
+            error!(target: "naru::bots", message = %running.work.record.id,
+                bot = %running.work.entry.bot.name, "message given up: its handler blocks a thread");
+            give_up(&core, running).await;
         }
     }
+}
+
+async fn give_up(core: &Arc<Core>, running: Running) {
+    let reason = "the handler blocked its thread".to_owned();
+    let ending = Ending::Dead { cause: DeadCause::Stuck, reason };
+    settle(core, running.ticket, running.work, ending).await;
 }
 
 fn start(core: &Arc<Core>, slot: &Arc<WorkerSlot>, stop: &CancellationToken) {
@@ -242,28 +159,63 @@ fn start(core: &Arc<Core>, slot: &Arc<WorkerSlot>, stop: &CancellationToken) {
 }
 
 async fn work(core: Arc<Core>, slot: Arc<WorkerSlot>, stop: CancellationToken) {
+    let poll = Arc::new(PollWatch::new());
     while let Some(job) = core.board.take(&stop).await {
         let Job { ticket, payload: Queued { work, place } } = job;
         drop(place);
         let started = now();
         core.metrics.stage_queue.observe(started.saturating_duration_since(work.received));
         core.metrics.workers_busy.add(1);
-        // Real time: a thread that is blocked does not stop with a paused clock.
-        let since = Instant::now();
-        let poll = Arc::new(PollWatch { origin: since, since_ms: AtomicU64::new(0) });
-        let running = Running { ticket, work: Arc::clone(&work), since, poll: Arc::clone(&poll) };
+        poll.restart();
+        let (since, watch) = (Instant::now(), Arc::clone(&poll));
+        let running = Running { ticket, work: Arc::clone(&work), since, poll: watch };
         let generation = slot.begin(running);
-        let Some(ending) = core.stop.run_until_cancelled(ask(&core, &work, &poll)).await else {
-            return; // Cut off: the message is still pending in the store.
+        let mut asking = pin!(core.stop.run_until_cancelled(ask(&core, &work, &poll)));
+        let asked = tokio::select! {
+            biased;
+            asked = &mut asking => Some(asked),
+            () = poll.has_waited(started, PATIENCE) => None,
         };
-        if !slot.end(generation) {
-            core.metrics.late_answers.increment();
-            return; // Another worker took over, and the message has ended.
+        let mine = slot.end(generation);
+        if mine.is_some() {
+            core.metrics.workers_busy.add(-1);
         }
-        core.metrics.workers_busy.add(-1);
-        core.metrics.stage_work.observe(now().saturating_duration_since(started));
-        settle(&core, ticket, work, ending).await;
+        let Some(asked) = asked else {
+            let Some(running) = mine else { return }; // It was stuck, and has ended.
+            // Another task takes the place as worker, and this one stays with the message.
+            core.parked.enter(running);
+            core.metrics.parked.add(1);
+            start(&core, &slot, &stop);
+            let asked = asking.await;
+            let mine = core.parked.leave(ticket);
+            if mine.is_some() {
+                core.metrics.parked.add(-1);
+            }
+            conclude(&core, started, asked, mine).await;
+            return;
+        };
+        if !conclude(&core, started, asked, mine).await {
+            return;
+        }
     }
+}
+
+/// Hands over what came of a message, unless somebody else has done so; `false` when the worker is not
+/// to go on: it was replaced, or the node stops.
+async fn conclude(
+    core: &Arc<Core>,
+    started: Instant,
+    asked: Option<Ending>,
+    mine: Option<Running>,
+) -> bool {
+    let Some(ending) = asked else { return false }; // Still pending in the store.
+    let Some(Running { ticket, work, .. }) = mine else {
+        core.metrics.late_answers.increment();
+        return false; // The message has ended.
+    };
+    core.metrics.stage_work.observe(now().saturating_duration_since(started));
+    settle(core, ticket, work, ending).await;
+    true
 }
 
 /// Asks the handler, again where that may help, within the time a message has.
@@ -317,13 +269,16 @@ impl<F: Future> Future for Watched<'_, F> {
     type Output = Result<F::Output, Panicked>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.1.since_ms.store(self.1.ms(Instant::now()), Relaxed);
+        self.1.poll_begins();
         let inner = self.0.as_mut();
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| inner.poll(context)));
-        self.1.since_ms.store(0, Relaxed);
+        if let Ok(Poll::Pending) = polled {
+            self.1.poll_pends();
+            return Poll::Pending;
+        }
+        self.1.poll_ends();
         match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Ok(polled) => polled.map(Ok),
             Err(_panic) => Poll::Ready(Err(Panicked)),
         }
     }
@@ -432,6 +387,7 @@ fn log_direct(core: &Core, work: &Arc<Work>, state: MessageState, failure: &str)
         entry: Arc::clone(&work.entry),
         room: work.room.clone(),
         received: work.received,
+        is_for_next_start: false,
     };
     if core.accepts.try_send(Arc::new(row)).is_err() {
         core.metrics.log_dropped.increment();

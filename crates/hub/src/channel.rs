@@ -3,6 +3,9 @@
 //!
 //! Plain data. It knows no bus, tasks or sessions.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

@@ -178,7 +178,7 @@ impl Hub {
                 }
             }
             let mailbox = session.mailbox();
-            inner.metrics.mailbox_changed(0, 0, mailbox.bytes(), mailbox.count());
+            inner.metrics.mailbox_changed(0, mailbox.bytes());
             let live =
                 Live { session, current: None, is_timed: until.is_some(), channels: Vec::new() };
             Cell {
@@ -345,13 +345,11 @@ impl Inner {
     ) -> R {
         let mut tally = Tally::default();
         let mut live = cell.live.lock();
-        let mailbox = live.session.mailbox();
-        let (bytes, count) = (mailbox.bytes(), mailbox.count());
+        let bytes = live.session.mailbox().bytes();
         let result = change(&mut live, &mut tally);
-        let mailbox = live.session.mailbox();
-        let (bytes_now, count_now) = (mailbox.bytes(), mailbox.count());
+        let bytes_now = live.session.mailbox().bytes();
         drop(live);
-        self.metrics.mailbox_changed(bytes, count, bytes_now, count_now);
+        self.metrics.mailbox_changed(bytes, bytes_now);
         self.metrics.tally(&tally);
         result
     }

@@ -27,7 +27,6 @@ pub struct HubMetrics {
     pub(crate) holes: Counter,
     pub(crate) channel_gaps: Counter,
     pub(crate) mailbox_bytes: Gauge,
-    pub(crate) mailbox_deliveries: Gauge,
     pub(crate) channels: Gauge,
     pub(crate) subscriptions: Gauge,
     pub(crate) bus_publications: Counter,
@@ -59,19 +58,11 @@ impl HubMetrics {
         }
     }
 
-    /// A mailbox went from the first two figures to the last two.
-    pub(crate) fn mailbox_changed(
-        &self,
-        bytes_before: usize,
-        count_before: usize,
-        bytes: usize,
-        count: usize,
-    ) {
-        if bytes != bytes_before {
-            self.mailbox_bytes.add(difference(bytes_before, bytes));
-        }
-        if count != count_before {
-            self.mailbox_deliveries.add(difference(count_before, count));
+    /// A mailbox went from so many bytes to so many.
+    pub(crate) fn mailbox_changed(&self, before: usize, now: usize) {
+        if now != before {
+            let signed = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.mailbox_bytes.add(signed(now) - signed(before));
         }
     }
 
@@ -86,11 +77,6 @@ impl HubMetrics {
             self.ended[index].increment();
         }
     }
-}
-
-fn difference(before: usize, now: usize) -> i64 {
-    let signed = |value| i64::try_from(value).unwrap_or(i64::MAX);
-    signed(now) - signed(before)
 }
 
 impl MetricSource for HubMetrics {
@@ -133,8 +119,6 @@ impl MetricSource for HubMetrics {
         sink.counter("hub_stream_holes", help, &[], self.holes.get());
         let help = "Bytes in all mailboxes.";
         sink.gauge("hub_mailbox_bytes", help, &[], self.mailbox_bytes.get());
-        let help = "Deliveries in all mailboxes.";
-        sink.gauge("hub_mailbox_deliveries", help, &[], self.mailbox_deliveries.get());
         let help =
             "Times the delivery journal was taken back because less was written than announced.";
         sink.counter("hub_journal_corrections", help, &[], self.journal_corrections.get());

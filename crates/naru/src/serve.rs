@@ -466,6 +466,7 @@ fn bots_options(config: &Config) -> anyhow::Result<BotsOptions> {
         workers: bots.workers,
         limits: SchedulerLimits {
             queue: bots.queue,
+            in_work: bots.workers.saturating_mul(10),
             per_bot: bots.per_bot,
             per_room: bots.per_room,
             ..SchedulerLimits::default()

@@ -27,4 +27,4 @@ pub use message::{HookMessage, ReplyError, parse_replies};
 pub use metrics::Hooks;
 pub use retry::{RetryBudget, RetryOptions, parse_retry_after};
 pub use signature::Secrets;
-pub use webhook::{HookError, HookFailure, HookView, Webhook, WebhookOptions};
+pub use webhook::{HookBounds, HookError, HookFailure, HookView, Webhook, WebhookOptions};

@@ -54,18 +54,40 @@ pub struct WebhookOptions {
     pub reply_url: Option<String>,
 }
 
+/// The bounds of webhooks where nothing else is said for one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HookBounds {
+    /// The bounds of one call.
+    pub call: CallLimits,
+    /// Calls for one message, the first included.
+    pub attempts_max: u32,
+    /// Calls to one target in flight at once.
+    pub in_flight_max: usize,
+}
+
+impl Default for HookBounds {
+    fn default() -> HookBounds {
+        HookBounds {
+            call: CallLimits::default(),
+            attempts_max: RetryOptions::default().attempts_max,
+            in_flight_max: 50,
+        }
+    }
+}
+
 impl WebhookOptions {
     /// The defaults for this target.
     #[must_use]
     pub fn new(name: &str, url: &str, secrets: Secrets) -> WebhookOptions {
+        let bounds = HookBounds::default();
         WebhookOptions {
             name: name.to_owned(),
             url: url.to_owned(),
             secrets,
             guard: AddressGuard::public_only(),
-            call: CallLimits::default(),
-            in_flight_max: 50,
-            retry: RetryOptions::default(),
+            call: bounds.call,
+            in_flight_max: bounds.in_flight_max,
+            retry: RetryOptions { attempts_max: bounds.attempts_max, ..RetryOptions::default() },
             breaker: BreakerOptions::default(),
             message_timeout: Duration::from_secs(290),
             reply_url: None,
@@ -208,6 +230,11 @@ impl Webhook {
             metrics: TargetMetrics::default(),
             options,
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn options(&self) -> &WebhookOptions {
+        &self.options
     }
 
     /// Its name.

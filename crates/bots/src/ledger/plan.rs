@@ -26,7 +26,6 @@ pub(super) struct Plan {
     /// To be counted once it is kept.
     pub(super) tallies: Vec<(MessageId, Tally)>,
     pub(super) last_offsets: Vec<(oneshot::Sender<Offset>, Offset)>,
-    pub(super) flushes: Vec<oneshot::Sender<()>>,
     /// Lanes of `dispatch`: a later message of theirs must not be answered before.
     lanes: HashSet<Lane>,
 }

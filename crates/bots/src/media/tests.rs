@@ -1,3 +1,5 @@
+//! Replies made ready: what each dialect takes, bounds, and pictures that are none.
+
 use std::io::Cursor;
 
 use image::{DynamicImage, GenericImageView, ImageFormat, RgbImage, RgbaImage};

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn limits(queue: usize, per_bot: usize, per_room: usize) -> SchedulerLimits {
-    SchedulerLimits { queue, per_bot, per_room, age_max: Duration::from_millis(500) }
+    SchedulerLimits { queue, per_bot, per_room, ..SchedulerLimits::default() }
 }
 
 type Sut = Scheduler<u32, u32>;
@@ -95,6 +95,37 @@ fn a_message_that_waited_too_long_overtakes_the_turn_of_other_rooms() {
     assert!(first.is_some(), "no room starves");
 }
 
+#[test]
+fn bots_that_never_finish_leave_room_for_the_others() {
+    let mut sut = Sut::new(SchedulerLimits { in_work: 40, ..limits(10_000, 30, 3) });
+    let now = Instant::now();
+    for bot in 0..5 {
+        for payload in 0..100 {
+            push(&mut sut, bot * 10 + i64::from(payload % 10), payload, now);
+        }
+    }
+    let hanging: Vec<_> = std::iter::from_fn(|| sut.next(now)).collect();
+    assert!(hanging.len() < 40, "{}", hanging.len());
+    assert!(!sut.has_ready());
+    for payload in 0..100 {
+        push(&mut sut, 50, payload, now);
+        let job = sut.next(now).expect("another bot goes on");
+        assert_eq!((job.ticket.lane, job.payload), (Lane(50), payload));
+        sut.finish(job.ticket, 0).unwrap();
+        assert!(sut.next(now).is_none(), "nobody takes more than a share");
+    }
+    for job in hanging {
+        sut.finish(job.ticket, 0).unwrap();
+    }
+    let mut rest = 0;
+    while let Some(job) = sut.next(now) {
+        sut.finish(job.ticket, 0).unwrap();
+        rest += 1;
+    }
+    assert!(rest > 450);
+    assert_eq!((sut.waiting(), sut.in_work(), sut.lanes()), (0, 0, 0));
+}
+
 /// What the scheduler must do, written without any cleverness.
 #[derive(Default)]
 struct Model {
@@ -110,7 +141,8 @@ impl Model {
 
     fn could_start(&self, bounds: SchedulerLimits) -> bool {
         self.waiting.iter().any(|(lane, _)| {
-            self.in_work_of_bot(lane / 10) < bounds.per_bot
+            let free = bounds.in_work - self.out.len();
+            self.in_work_of_bot(lane / 10) < bounds.per_bot.min(free.div_ceil(2))
                 && self.window.get(lane).map_or(0, Vec::len) < bounds.per_room
         })
     }
@@ -120,9 +152,9 @@ proptest! {
     #[test]
     fn order_bounds_and_permits_hold_under_any_sequence(
         steps in proptest::collection::vec((0u8..4, 0i64..40, 0u64..2_000), 1..400),
-        per_bot in 1usize..5, per_room in 1usize..4,
+        per_bot in 1usize..5, per_room in 1usize..4, in_work in 1usize..20,
     ) {
-        let bounds = limits(50, per_bot, per_room);
+        let bounds = SchedulerLimits { in_work, ..limits(50, per_bot, per_room) };
         let mut sut = Sut::new(bounds);
         let mut model = Model::default();
         let mut now = Instant::now();
@@ -172,6 +204,7 @@ fn check_next(
     model.out.push((job.ticket, payload));
     prop_assert!(model.window[&lane].len() <= bounds.per_room);
     prop_assert!(model.in_work_of_bot(lane / 10) <= bounds.per_bot);
+    prop_assert!(model.out.len() <= bounds.in_work);
     prop_assert_eq!(sut.in_work(), model.out.len());
     Ok(())
 }

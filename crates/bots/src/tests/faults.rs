@@ -66,6 +66,37 @@ async fn a_worker_whose_handler_blocks_is_replaced_and_its_late_answer_discarded
     assert_eq!(rig.sessions.texts(key(&line)), ["next"], "the late answer goes nowhere");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_handler_that_blocks_after_it_waited_is_given_up() {
+    let barrier = Arc::new(std::sync::Barrier::new(2));
+    let handler = Obedient { blocker: Some(Arc::clone(&barrier)), ..Obedient::default() };
+    let options = BotsOptions {
+        workers: 1,
+        check_every: Duration::from_millis(50),
+        ..options(Processing::Queued)
+    };
+    let rig = Rig::new(options, Some(Arc::new(handler))).await;
+    let line = rig.line("a").await;
+    say(&line, chat(1, 1, "block later")).await;
+    say(&line, chat(1, 2, "yield next")).await;
+    say(&line, chat(2, 3, "panic later")).await;
+    rig.settled().await;
+    assert_eq!(rig.store.state_of("block later"), Some(MessageState::Dead));
+    assert_eq!(rig.sessions.texts(key(&line)), ["next"]);
+    assert_eq!(rig.figure("bots_messages_dead/stuck"), 1);
+    assert_eq!(rig.figure("bots_messages_dead/panicked"), 1);
+    assert_eq!(rig.figure("bots_workers_replaced"), 0, "no worker stood behind it");
+    assert_eq!(rig.bots.queue().parked, 0);
+    barrier.wait();
+    let counted = async {
+        while rig.figure("bots_handler_late_answers") == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), counted).await.unwrap();
+    assert_eq!(rig.sessions.texts(key(&line)), ["next"], "the late answer goes nowhere");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_in_trouble_answers_nothing_and_loses_nothing() {
     let errors = [
@@ -230,11 +261,39 @@ async fn a_drain_finishes_what_was_taken_and_takes_nothing_new() {
         for i in 0..50 {
             say(&line, chat(u32::try_from(i % 5).unwrap(), i, &format!("slow 10 {i}"))).await;
         }
+        say(&line, chat(9, 50, "slow 1000 50")).await;
         assert!(rig.drain().await, "{processing:?}");
-        assert_eq!(rig.sessions.texts(key(&line)).len(), 50);
+        assert_eq!(rig.sessions.texts(key(&line)).len(), 51);
         say(&line, chat(1, 99, "now late")).await;
         assert_eq!(rig.figure("bots_messages_refused_stopping"), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_during_a_drain_is_kept_for_the_next_start() {
+    let mut rig = Rig::new(options(Processing::Queued), Some(Arc::new(Obedient::default()))).await;
+    let line = rig.line("a").await;
+    say(&line, chat(1, 1, "slow 1000 early")).await;
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        for i in 2..2_000 {
+            // A known room, new ones, and messages without ids.
+            say(&line, chat(u32::try_from(i % 4).unwrap(), i, &format!("now {i}"))).await;
+        }
+        say(&line, bare("room 1", "bare")).await;
+    };
+    let (is_done, ()) = tokio::join!(rig.bots.drain(Duration::from_secs(5)), late);
+    assert!(is_done, "it does not wait for what comes");
+    assert_eq!(rig.sessions.texts(key(&line)), ["early"]);
+    rig.stop.cancel();
+    while rig.running.join_next().await.is_some() {}
+    assert_eq!(rig.in_state(MessageState::Pending), 1_998);
+    assert_eq!(rig.figure("bots_messages_left"), 1_998);
+    assert_eq!(rig.figure("bots_messages_refused_stopping"), 0);
+    assert_eq!(rig.store.state_of("bare"), Some(MessageState::Logged));
+    let rig = Rig::over(Arc::clone(&rig.store), options(Processing::Queued), None).await;
+    rig.settled().await;
+    assert_eq!(rig.in_state(MessageState::Pending), 0);
 }
 
 #[tokio::test(start_paused = true)]

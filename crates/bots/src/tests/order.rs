@@ -16,7 +16,7 @@ async fn check_order(processing: Processing, plan: Vec<(u8, u8, u8)>) {
     let mut expected: std::collections::HashMap<(usize, String), Vec<String>> = Default::default();
     for (i, (phone, room, speed)) in plan.iter().enumerate() {
         let phone = usize::from(phone % 3);
-        let verb = ["now", "yield", "slow 1", "slow 3", "again"][usize::from(speed % 5)];
+        let verb = ["now", "yield", "slow 3", "slow 15", "again"][usize::from(speed % 5)];
         say(
             &lines[phone],
             chat(u32::from(room % 3), u64::try_from(i).unwrap(), &format!("{verb} {i}")),

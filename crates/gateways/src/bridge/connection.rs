@@ -510,8 +510,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
         };
         match frame {
             Frame::Chat { chat, auth } => {
-                let content = chat.log_id.as_deref().unwrap_or(&chat.text);
-                if self.is_trusted(auth.as_ref(), Some(content)) {
+                // Frames with a log id are told apart by it, behind the desk.
+                let content = if chat.log_id.is_none() { Some(&*chat.text) } else { None };
+                if self.is_trusted(auth.as_ref(), content) {
                     return self.on_chat(chat);
                 }
             }
@@ -537,7 +538,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
     /// Whether the frame may act: signed with the bot's key, recently, for the first time, and by the
     /// phone that this connection belongs to. Identity comes from the connection, never from the frame.
     ///
-    /// `content` is what makes the frame itself; `None` for frames whose copies do no harm.
+    /// `content` is what tells the frame from others with the same signature, where that matters.
     fn is_trusted(&self, auth: Option<&Auth<'_>>, content: Option<&str>) -> bool {
         let checked = match auth {
             None if self.dialect == Dialect::Typed => Ok(()),
@@ -562,7 +563,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
         if auth.bot_name != self.bot.as_str() || !is_own_device {
             return Err(Distrust::Foreign);
         }
-        let Some(content) = content else { return Ok(()) };
         let signature = auth.signature_bytes().ok_or(Distrust::Bad)?;
         self.shared.replays.lock().admit(&signature, self.peer.ip(), content, self.heard_at)
     }

@@ -33,7 +33,7 @@ pub enum Distrust {
     Bad,
     /// Signed too long ago, or in the future.
     Stale,
-    /// A copy of an earlier frame, or a signature from another address than at first.
+    /// A signature from another address than at first, or a copy of a frame without a log id.
     Replayed,
     /// Signed by another bot or device than the connection's.
     Foreign,
@@ -83,8 +83,9 @@ pub(crate) fn check_signature(
 ///
 /// A signature covers neither the text nor a number: a phone that signs two frames in the same
 /// millisecond signs them alike, and so may two phones of one bot. So a signature alone proves no replay.
-/// What is refused is a copy of a frame, and a signature that comes from another address than at first:
-/// that is how a captured one would be used. No honest message is lost by either.
+/// What is refused is a signature that comes from another address than at first, which is how a captured
+/// one would be used, and a copy of a frame without a log id. Copies of frames with one are left to the
+/// duplicate filter behind the desk. No honest message is lost by either.
 pub(crate) struct ReplayGuard {
     young: Seen,
     old: Seen,
@@ -92,8 +93,9 @@ pub(crate) struct ReplayGuard {
     entries_max: usize,
 }
 
-/// Signature, or signature mixed with content, to the address it came from.
-type Seen = HashMap<u64, IpAddr, BuildHasherDefault<PassThrough>>;
+/// Signature, or signature mixed with content, to a digest of the address it came from. Small on purpose:
+/// it is touched with every message.
+type Seen = HashMap<u64, u32, BuildHasherDefault<PassThrough>>;
 
 /// The keys are bits of an HMAC: as random as a hash could make them.
 #[derive(Default)]
@@ -123,13 +125,13 @@ impl ReplayGuard {
         ReplayGuard { young: Seen::default(), old: Seen::default(), rotated_at: now, entries_max }
     }
 
-    /// Whether a frame from `peer` about `content` (a log id, or a text) may use the signature, which was
-    /// verified before.
+    /// Whether a frame from `peer` may use the signature, which was verified before. `content` is the text
+    /// of a frame that has no log id.
     pub(crate) fn admit(
         &mut self,
         signature: &[u8; 32],
         peer: IpAddr,
-        content: &str,
+        content: Option<&str>,
         now: Instant,
     ) -> Result<(), Distrust> {
         if self.young.len() >= self.entries_max || now.duration_since(self.rotated_at) > REMEMBER {
@@ -138,7 +140,7 @@ impl ReplayGuard {
         }
         let [a, b, c, d, e, f, g, h, ..] = *signature;
         let key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        let frame = key ^ mix(content);
+        let peer = digest(peer);
         match self.young.get(&key).or_else(|| self.old.get(&key)).copied() {
             None => {
                 self.young.insert(key, peer);
@@ -146,19 +148,29 @@ impl ReplayGuard {
             Some(first) if first != peer => return Err(Distrust::Replayed),
             Some(_) => {}
         }
-        if self.young.contains_key(&frame) || self.old.contains_key(&frame) {
+        let Some(content) = content else { return Ok(()) };
+        let frame = key ^ mix(content.as_bytes());
+        if self.old.contains_key(&frame) || self.young.insert(frame, peer).is_some() {
             return Err(Distrust::Replayed);
         }
-        self.young.insert(frame, peer);
         Ok(())
     }
 }
 
-/// Spreads a text over 64 bits (FNV-1a). Whoever finds two texts that collide gets his own second message
+/// 32 bits that stand for an address.
+fn digest(peer: IpAddr) -> u32 {
+    let mixed = match peer {
+        IpAddr::V4(v4) => mix(&v4.octets()),
+        IpAddr::V6(v6) => mix(&v6.octets()),
+    };
+    u32::try_from(mixed >> 32).unwrap_or(u32::MAX)
+}
+
+/// Spreads bytes over 64 bits (FNV-1a). Whoever finds two texts that collide gets his own second message
 /// refused.
-fn mix(text: &str) -> u64 {
-    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+fn mix(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3)
     })
 }
 
@@ -179,10 +191,10 @@ mod tests {
     fn a_signature_may_serve_several_frames_but_each_frame_only_once() {
         let now = Instant::now();
         let mut guard = ReplayGuard::new(100, now);
-        assert_eq!(guard.admit(&signature(1), HOME, "log 1", now), Ok(()));
-        assert_eq!(guard.admit(&signature(1), HOME, "log 2", now), Ok(()));
+        assert_eq!(guard.admit(&signature(1), HOME, Some("log 1"), now), Ok(()));
+        assert_eq!(guard.admit(&signature(1), HOME, Some("log 2"), now), Ok(()));
         for copy in ["log 1", "log 2"] {
-            assert_eq!(guard.admit(&signature(1), HOME, copy, now), Err(Distrust::Replayed));
+            assert_eq!(guard.admit(&signature(1), HOME, Some(copy), now), Err(Distrust::Replayed));
         }
     }
 
@@ -190,9 +202,9 @@ mod tests {
     fn a_signature_from_another_address_is_a_captured_one() {
         let now = Instant::now();
         let mut guard = ReplayGuard::new(100, now);
-        assert_eq!(guard.admit(&signature(1), HOME, "log 1", now), Ok(()));
-        assert_eq!(guard.admit(&signature(1), AWAY, "log 2", now), Err(Distrust::Replayed));
-        assert_eq!(guard.admit(&signature(2), AWAY, "log 3", now), Ok(()));
+        assert_eq!(guard.admit(&signature(1), HOME, Some("log 1"), now), Ok(()));
+        assert_eq!(guard.admit(&signature(1), AWAY, Some("log 2"), now), Err(Distrust::Replayed));
+        assert_eq!(guard.admit(&signature(2), AWAY, Some("log 3"), now), Ok(()));
     }
 
     #[test]
@@ -200,11 +212,11 @@ mod tests {
         let now = Instant::now();
         let mut guard = ReplayGuard::new(100, now);
         for n in 0..10_000 {
-            assert_eq!(guard.admit(&signature(n), HOME, "", now), Ok(()));
+            assert_eq!(guard.admit(&signature(n), HOME, Some(""), now), Ok(()));
         }
         assert!(guard.young.len() + guard.old.len() <= 202);
         for n in 9_951..10_000 {
-            assert_eq!(guard.admit(&signature(n), HOME, "", now), Err(Distrust::Replayed));
+            assert_eq!(guard.admit(&signature(n), HOME, Some(""), now), Err(Distrust::Replayed));
         }
     }
 
@@ -212,11 +224,11 @@ mod tests {
     fn signatures_that_would_be_stale_anyway_are_forgotten() {
         let now = Instant::now();
         let mut guard = ReplayGuard::new(100, now);
-        guard.admit(&signature(1), HOME, "", now).unwrap();
+        guard.admit(&signature(1), HOME, Some(""), now).unwrap();
         let later = now + REMEMBER + Duration::from_secs(1);
-        guard.admit(&signature(2), HOME, "", later).unwrap();
+        guard.admit(&signature(2), HOME, Some(""), later).unwrap();
         let much_later = later + REMEMBER + Duration::from_secs(1);
-        guard.admit(&signature(3), HOME, "", much_later).unwrap();
-        assert_eq!(guard.admit(&signature(1), AWAY, "", much_later), Ok(()));
+        guard.admit(&signature(3), HOME, Some(""), much_later).unwrap();
+        assert_eq!(guard.admit(&signature(1), AWAY, None, much_later), Ok(()));
     }
 }

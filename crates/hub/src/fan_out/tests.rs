@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -308,11 +308,18 @@ struct Flaky {
     bus: LocalBus,
     is_stuck: AtomicBool,
     is_failing: AtomicBool,
+    /// Turns that others get between the reading of history and its answer.
+    answer_delay: AtomicUsize,
 }
 
 impl Flaky {
     fn new(bus: LocalBus) -> Flaky {
-        Flaky { bus, is_stuck: AtomicBool::new(false), is_failing: AtomicBool::new(false) }
+        Flaky {
+            bus,
+            is_stuck: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
+            answer_delay: AtomicUsize::new(1),
+        }
     }
 }
 
@@ -349,7 +356,9 @@ impl Bus for Flaky {
         // Somebody else gets a turn between the question and the answer.
         tokio::task::yield_now().await;
         let page = self.bus.history(channel, query).await;
-        tokio::task::yield_now().await;
+        for _ in 0..self.answer_delay.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         page
     }
 
@@ -383,6 +392,8 @@ async fn run_seed(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let (bus, mut source) = local_bus(64, 100_000);
     let port = Arc::new(Flaky::new(bus.clone()));
+    port.answer_delay.store(random.random_range(0..12), Ordering::SeqCst);
+    let hurry = random.random_range(0.0..1.0);
     let (sender, events) = mpsc::channel(64);
     let mut node = Node::over(port, bus, events, HubOptions::default());
     let link_seed = random.random();
@@ -428,6 +439,9 @@ async fn run_seed(seed: u64) {
                 let position = node.publish("kept:a", &published.to_string()).await;
                 start.get_or_insert(Position { offset: Offset(0), ..position });
                 published += 1;
+                if random.random_bool(hurry) {
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }

@@ -287,7 +287,6 @@ fn a_removed_session_is_gone_with_all_it_held() {
     assert_eq!(hub.attach(session, "x").err(), Some(AttachError::NoSuchSession));
     assert_ne!(hub.open(spec(1)), session);
     assert_eq!(figure(&hub, "hub_mailbox_bytes"), 0);
-    assert_eq!(figure(&hub, "hub_mailbox_deliveries"), 0);
     assert_eq!(figure(&hub, "hub_sessions active"), 0);
     assert_eq!(figure(&hub, "hub_sessions suspended"), 1);
 }
@@ -317,7 +316,15 @@ async fn a_suspended_session_ends_when_its_time_is_over_and_not_before() {
     assert!(hub.session(brief).is_some());
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(hub.session(brief).is_none() && hub.session(lasting).is_some());
-    assert_eq!(figure(&hub, "hub_session_changes expired"), 2);
+    // A short visit moves the end, although the timer still has the old one.
+    let visited = hub.open(SessionSpec { suspend_for: minute, ..spec(4) });
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    hub.attach(visited, "x").unwrap().end(CloseReason::PeerClosed);
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert!(hub.session(visited).is_some());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(hub.session(visited).is_none());
+    assert_eq!(figure(&hub, "hub_session_changes expired"), 3);
     assert_eq!(figure(&hub, "hub_sessions suspended"), 1);
     stop.cancel();
     tasks.join_next().await;
