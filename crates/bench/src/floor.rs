@@ -32,10 +32,22 @@ pub struct FloorArgs {
     #[arg(long, default_value = "127.0.0.1:1499", value_name = "HOST:PORT")]
     pub listen: SocketAddr,
     /// Secret key of the bots.
-    #[arg(long, env = "NARU_BRIDGE_SECRET", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "NARU_BRIDGE_SECRET",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub secret: String,
     /// Salt of the bots.
-    #[arg(long, env = "NARU_BRIDGE_SALT", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "NARU_BRIDGE_SALT",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub salt: String,
     /// Threads that serve connections; the caller builds the runtime from it.
     #[arg(long, default_value_t = 1, value_name = "N")]

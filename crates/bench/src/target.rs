@@ -21,10 +21,22 @@ pub struct TargetArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub bots: usize,
     /// Secret key of the bots.
-    #[arg(long, env = "NARU_BRIDGE_SECRET", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "NARU_BRIDGE_SECRET",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub secret: String,
     /// Salt of the bots.
-    #[arg(long, env = "NARU_BRIDGE_SALT", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "NARU_BRIDGE_SALT",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub salt: String,
     /// First ten hex digits of the device ids; another value makes other phones.
     #[arg(long, default_value = "be00000000", value_name = "HEX")]

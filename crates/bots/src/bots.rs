@@ -415,7 +415,7 @@ async fn go_on(
     let since = core.clock.now().minus(core.options.duplicate_window);
     let known = core.ports.chat_log.recent_log_ids(since, core.options.duplicates_max).await?;
     for (device, log_id) in &known {
-        core.is_new_id(*device, log_id);
+        core.is_new_id(*device, log_id, now());
     }
     let (pending, undelivered) = (recovered.pending, recovered.undelivered);
     if core.is_direct() {

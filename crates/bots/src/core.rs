@@ -142,12 +142,17 @@ impl Core {
     }
 
     pub(crate) fn uptime(&self) -> Duration {
-        now().saturating_duration_since(self.started)
+        self.uptime_at(now())
+    }
+
+    /// The same for a moment that was read already: reading the clock costs as much as a lock.
+    pub(crate) fn uptime_at(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.started)
     }
 
     /// Whether this (device, log id) is new; it is known from now on.
-    pub(crate) fn is_new_id(&self, device: DeviceKey, log_id: &str) -> bool {
-        self.shard(device).lock().insert(device, log_id, now())
+    pub(crate) fn is_new_id(&self, device: DeviceKey, log_id: &str, at: Instant) -> bool {
+        self.shard(device).lock().insert(device, log_id, at)
     }
 
     fn shard(&self, device: DeviceKey) -> &Mutex<RecentIds> {

@@ -222,7 +222,7 @@ fn take(
         return take_without_ids(core, entry, line, chat, place);
     }
     if let Some(log_id) = chat.log_id.as_deref()
-        && !core.is_new_id(entry.key, log_id)
+        && !core.is_new_id(entry.key, log_id, at)
     {
         core.metrics.duplicates_memory.increment();
         return Taken::Yes;
@@ -281,7 +281,8 @@ fn pass_on(
     room: Option<Arc<RoomEntry>>,
     place: Place<'_>,
 ) {
-    let uptime = core.uptime();
+    let received = now();
+    let uptime = core.uptime_at(received);
     entry.touch(uptime);
     if let Some(room) = &room {
         room.touch(uptime);
@@ -290,7 +291,7 @@ fn pass_on(
         record: Arc::new(record_of(core, entry, room.as_deref(), chat)),
         entry: Arc::clone(entry),
         room,
-        received: now(),
+        received,
         is_for_next_start: core.is_closing(),
     };
     if !work.is_answerable() {

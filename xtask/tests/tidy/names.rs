@@ -44,7 +44,7 @@ fn every_setting_on_a_page_can_be_set() {
         for key in settings(&text) {
             // A key, or a table of keys.
             let is_known =
-                ["\"", "."].iter().any(|end| reference.contains(&format!("(\"{key}{end}")));
+                ["\"", "."].iter().any(|end| reference.contains(&format!("\"{key}{end}")));
             if !is_known {
                 complaints.insert(format!("{page}: {key}"));
             }

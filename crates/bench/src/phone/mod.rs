@@ -40,10 +40,22 @@ pub struct PhoneArgs {
     #[arg(long, default_value = "51d0000000000001", value_name = "ID")]
     pub device: String,
     /// Secret key of the bot.
-    #[arg(long, env = "NARU_BRIDGE_SECRET", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "NARU_BRIDGE_SECRET",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub secret: String,
     /// Salt of the bot.
-    #[arg(long, env = "NARU_BRIDGE_SALT", hide_env_values = true, default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        env = "NARU_BRIDGE_SALT",
+        hide_env_values = true,
+        default_value = "",
+        hide_default_value = true
+    )]
     pub salt: String,
     /// Bridge script to behave like: 2.9.0c, 3.1.4, 3.2.0, 3.2.1, 3.2.1+imglogshort, 3.2.2,
     /// 3.2.2+smartlog, 3.3.0-a1, 3.3.0-a2, 3.3.1, 3.3.2, 3.3.3, newest.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use naru_domain::ports::PhoneLine;
 use naru_domain::{
     BotName, CloseReason, Delivery, DeliveryBody, DeviceId, Dialect, MediaItem, Offset, PhoneReply,
-    ReplyBody, phone::PhoneHello,
+    ReplyBody, Timestamp, phone::PhoneHello,
 };
 use naru_hub::{Attachment, Wake};
 use naru_wire::bridge::{self as wire, Auth, Frame, LineScan};
@@ -298,6 +298,8 @@ struct Phone<'a, S> {
     rate: FrameRate,
     bad_frames: u32,
     heard_at: Instant,
+    /// Wall time of the read whose frames are being handled.
+    read_at: Timestamp,
     /// Since when the socket takes nothing, while there is something to take.
     stalled_at: Instant,
     /// Until when the phone sleeps in media that we sent, as far as we can tell.
@@ -316,12 +318,15 @@ enum Event {
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
     /// Greets the phone at the desk, takes its session and answers the handshake.
+    ///
+    /// On the heap, so that the future that lives as long as the connection holds a pointer and not
+    /// several places for a value that moves: that was the larger part of an idle phone's memory.
     async fn enter(
         socket: Socket<S>,
         identified: Identified,
         peer: SocketAddr,
         shared: &'a Arc<Shared>,
-    ) -> Result<Phone<'a, S>, CloseReason> {
+    ) -> Result<Box<Phone<'a, S>>, CloseReason> {
         let Identified { hello, welcome } = identified;
         let (bot, device, dialect) = (hello.bot.clone(), hello.device.clone(), hello.dialect);
         let line = match shared.desk.hello(hello).await {
@@ -345,7 +350,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
         );
         shared.wheel.add(attachment.poker(), rand_fraction(session.0));
         let now = Instant::now();
-        let mut phone = Phone {
+        let mut phone = Box::new(Phone {
             socket,
             shared,
             line,
@@ -362,10 +367,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
             rate: FrameRate::new(now),
             bad_frames: 0,
             heard_at: now,
+            read_at: shared.clock.now(),
             stalled_at: now,
             asleep_until: now,
             waiting: None,
-        };
+        });
         if welcome {
             phone.welcome();
         }
@@ -373,7 +379,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
     }
 
     /// Talks until the connection ends.
-    async fn serve(mut self) -> CloseReason {
+    async fn serve(mut self: Box<Self>) -> CloseReason {
         // What came with the handshake is already here.
         let mut ended = self.use_input().err();
         while ended.is_none() {
@@ -381,7 +387,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
             ended = self.on_event(event).err();
         }
         let reason = ended.unwrap_or(CloseReason::Internal);
-        self.leave(reason).await;
+        // Boxed: it comes once, and its state would be carried all along.
+        Box::pin(self.leave(reason)).await;
         reason
     }
 
@@ -427,6 +434,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
             Event::Filled(Ok(0)) => return Err(CloseReason::PeerClosed),
             Event::Filled(Ok(bytes)) => {
                 self.shared.counters.bytes_in.add(bytes as u64);
+                self.read_at = self.shared.clock.now();
                 self.use_input()?;
                 // Direct work has answered by now: the answers go out with the same wake-up.
                 self.encode_deliveries();
@@ -557,7 +565,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
     }
 
     fn check(&self, auth: &Auth<'_>, content: Option<&str>) -> Result<(), Distrust> {
-        guard::check_signature(&self.shared.keys.load(), auth, self.shared.clock.now())?;
+        guard::check_signature(&self.shared.keys.load(), auth, self.read_at)?;
         // The device id is not signed and may be missing; what is there must fit.
         let is_own_device = auth.device_id.is_empty() || auth.device_id == self.device.as_str();
         if auth.bot_name != self.bot.as_str() || !is_own_device {
@@ -575,7 +583,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
         }
         self.bad_frames = 0;
         self.shared.counters.chats.increment();
-        let chat = Box::new(chat.into_phone_chat(self.shared.clock.now()));
+        let chat = Box::new(chat.into_phone_chat(self.read_at));
         debug!(
             target: "naru::bridge", bot = %self.bot, session = self.line.session().0,
             log_id = chat.log_id.as_deref().unwrap_or(""), "chat received",
@@ -693,7 +701,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
         }
     }
 
-    fn encode(&mut self, delivery: &Delivery, now: naru_domain::Timestamp) {
+    fn encode(&mut self, delivery: &Delivery, now: Timestamp) {
         match &delivery.body {
             DeliveryBody::Phone(reply) => {
                 let (bot, pad_to) = (self.bot.as_str(), self.shared.options.pad_to);
@@ -783,7 +791,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
         }
     }
 
-    async fn leave(mut self, reason: CloseReason) {
+    async fn leave(mut self: Box<Self>, reason: CloseReason) {
         if reason == CloseReason::Shutdown
             && timeout(GOODBYE_TIMEOUT, self.say_goodbye()).await.is_err()
         {
@@ -803,7 +811,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
             target: "naru::bridge", bot = %self.bot, session = self.line.session().0,
             reason = reason.label(), "phone disconnected",
         );
-        self.attachment.end(reason);
+        let Phone { attachment, .. } = *self;
+        attachment.end(reason);
     }
 }
 

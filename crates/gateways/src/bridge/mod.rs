@@ -236,7 +236,8 @@ async fn serve(
     let reason = match tls {
         None => connection::run(socket, peer, &shared, &stop).await,
         Some(tls) => {
-            let handshake = tls.acceptor().accept(socket);
+            // Boxed: the state of a handshake is large and would be carried by plain connections, too.
+            let handshake = Box::pin(tls.acceptor().accept(socket));
             match timeout(shared.options.handshake_timeout, handshake).await {
                 Ok(Ok(stream)) => connection::run(Box::new(stream), peer, &shared, &stop).await,
                 Ok(Err(_)) | Err(_) => {
