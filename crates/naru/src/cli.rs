@@ -69,6 +69,9 @@ struct Connect {
         help_heading = "Connection"
     )]
     token: Option<String>,
+    /// Trust the certificates in this PEM file instead of the system's
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Connection")]
+    api_ca: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long, global = true, help_heading = "Connection")]
     json: bool,
@@ -301,7 +304,7 @@ fn connect_options(
         .token
         .or_else(|| std::fs::read_to_string(config.data_dir.join("operator.token")).ok())
         .map(|token| token.trim().to_owned());
-    Ok(operate::ConnectOptions { url, token, json: connect.json })
+    Ok(operate::ConnectOptions { url, token, json: connect.json, ca: connect.api_ca })
 }
 
 #[cfg(test)]

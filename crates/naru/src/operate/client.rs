@@ -71,7 +71,17 @@ impl Client {
             // Whoever was faster installed the same one.
             drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         }
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        if let Some(path) = &options.ca {
+            let wrong =
+                |reason: String| Failure::Usage(format!("--api-ca {}: {reason}", path.display()));
+            let pem = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+            let trusted = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|error| wrong(error.to_string()))?;
+            // Only these: whoever names an authority means that one.
+            http = http.tls_certs_only(trusted);
+        }
+        let http = http
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             // A token must not follow a redirect to somewhere else.

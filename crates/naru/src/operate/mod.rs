@@ -25,6 +25,8 @@ pub(crate) struct ConnectOptions {
     pub(crate) token: Option<String>,
     /// Print what the server said instead of tables.
     pub(crate) json: bool,
+    /// PEM file with the only certificates to trust.
+    pub(crate) ca: Option<std::path::PathBuf>,
 }
 
 /// What operators do with a running server.

@@ -111,3 +111,22 @@ fn a_phone_without_tls_is_turned_away_from_a_tls_listener() {
         (server.metric("naru_bridge_tls_failures_total") >= 1.0).then_some(())
     });
 }
+
+#[test]
+fn the_command_line_reaches_an_api_behind_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    Certificate::write(dir.path());
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let server = Server::with(&[
+        &format!("http.tls_certificate={}", file("cert.pem")),
+        &format!("http.tls_key={}", file("key.pem")),
+    ]);
+    let api = format!("https://localhost:{}", server.http.port());
+    let run = |arguments: &[&str]| {
+        let mut command = crate::harness::naru_command();
+        command.arg("--data-dir").arg(server.dir()).args(["--api", &api]).args(arguments);
+        command.output().unwrap().status.code()
+    };
+    assert_eq!(run(&["--api-ca", &file("cert.pem"), "devices", "list"]), Some(0));
+    assert_eq!(run(&["devices", "list"]), Some(3), "an unknown certificate is not trusted");
+}
