@@ -11,9 +11,9 @@ fuzz_target!(|text: &str| {
     assert!(matches!(url.scheme(), "http" | "https"));
     assert!(url.username().is_empty() && url.password().is_none());
     // A host that is an address reads back as one, whatever its spelling was.
-    if let Some(Ok(address)) = url.host_str().map(|host| {
-        host.trim_matches(['[', ']']).parse::<std::net::IpAddr>()
-    }) {
+    if let Some(Ok(address)) =
+        url.host_str().map(|host| host.trim_matches(['[', ']']).parse::<std::net::IpAddr>())
+    {
         assert!(guard.check_address(address).is_ok());
     }
 });
