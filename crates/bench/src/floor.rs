@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::target::KeyPairArgs;
 use crate::text_table::note;
 
 /// A frame may be this long, like on the real server.
@@ -31,24 +32,9 @@ pub struct FloorArgs {
     /// Address to listen on.
     #[arg(long, default_value = "127.0.0.1:1499", value_name = "HOST:PORT")]
     pub listen: SocketAddr,
-    /// Secret key of the bots.
-    #[arg(
-        long,
-        env = "NARU_BRIDGE_SECRET",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub secret: String,
-    /// Salt of the bots.
-    #[arg(
-        long,
-        env = "NARU_BRIDGE_SALT",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub salt: String,
+    /// What the phones sign with.
+    #[command(flatten)]
+    pub pair: KeyPairArgs,
     /// Threads that serve connections; the caller builds the runtime from it.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub threads: usize,
@@ -64,7 +50,7 @@ pub async fn run(args: FloorArgs) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot bind {}", args.listen))?;
     note(&format!("floor listens on {}, pid {}", listener.local_addr()?, std::process::id()));
     let stop = CancellationToken::new();
-    let serving = serve(listener, Keys::new(&args.secret, &args.salt), stop.clone());
+    let serving = serve(listener, Keys::new(&args.pair.secret, &args.pair.salt), stop.clone());
     tokio::select! {
         () = serving => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for ctrl-c")?,

@@ -18,4 +18,4 @@ mod target;
 mod text_table;
 mod wall;
 
-pub use target::{ApiArgs, TargetArgs};
+pub use target::{ApiArgs, KeyPairArgs, TargetArgs};

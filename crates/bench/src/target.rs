@@ -8,18 +8,9 @@ use anyhow::{Context as _, bail};
 
 use crate::proto::{Identity, Script, Signer};
 
-/// Which server to load, and as whom.
+/// The two constants of a bridge script. Left empty, the caller fills them in.
 #[derive(clap::Args, Clone)]
-pub struct TargetArgs {
-    /// Address of the bridge listener.
-    #[arg(long, default_value = "127.0.0.1:1490", value_name = "HOST:PORT")]
-    pub server: String,
-    /// Name of the bot; with --bots it gets a number.
-    #[arg(long, default_value = "bench-bot", value_name = "NAME")]
-    pub bot: String,
-    /// Spread the phones over this many bots.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    pub bots: usize,
+pub struct KeyPairArgs {
     /// Secret key of the bots.
     #[arg(
         long,
@@ -38,6 +29,23 @@ pub struct TargetArgs {
         hide_default_value = true
     )]
     pub salt: String,
+}
+
+/// Which server to load, and as whom.
+#[derive(clap::Args, Clone)]
+pub struct TargetArgs {
+    /// Address of the bridge listener.
+    #[arg(long, default_value = "127.0.0.1:1490", value_name = "HOST:PORT")]
+    pub server: String,
+    /// Name of the bot; with --bots it gets a number.
+    #[arg(long, default_value = "bench-bot", value_name = "NAME")]
+    pub bot: String,
+    /// Spread the phones over this many bots.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub bots: usize,
+    /// What the phones sign with.
+    #[command(flatten)]
+    pub pair: KeyPairArgs,
     /// First ten hex digits of the device ids; another value makes other phones.
     #[arg(long, default_value = "be00000000", value_name = "HEX")]
     pub device_prefix: String,
@@ -100,7 +108,11 @@ impl TargetArgs {
         if self.sources > 0 && !address.ip().is_loopback() {
             bail!("--sources works with a server on 127.0.0.1 only");
         }
-        Ok(Target { address, signer: Signer::new(&self.secret, &self.salt), args: self.clone() })
+        Ok(Target {
+            address,
+            signer: Signer::new(&self.pair.secret, &self.pair.salt),
+            args: self.clone(),
+        })
     }
 }
 

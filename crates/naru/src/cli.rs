@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use naru_bench::KeyPairArgs;
 
 use crate::config::{self, Config, Mistake, Sources};
 use crate::{operate, serve, service};
@@ -144,7 +145,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config { markdown } => show_config(&settings, markdown, connect.json),
         Command::Migrate { action } => migrate(&settings, &action, connect.json),
         Command::Phone(mut args) => {
-            sign_with(&settings, &mut args.secret, &mut args.salt)?;
+            sign_with(&settings, &mut args.pair)?;
             service::block_on(naru_bench::phone::run(args))
         }
         Command::Bench { what } => bench(&settings, what),
@@ -168,15 +169,15 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 fn bench(settings: &Settings, what: Bench) -> anyhow::Result<ExitCode> {
     match what {
         Bench::Bridge(mut args) => {
-            sign_with(settings, &mut args.target.secret, &mut args.target.salt)?;
+            sign_with(settings, &mut args.target.pair)?;
             service::block_on(naru_bench::bridge::run(args))
         }
         Bench::BridgeKill(mut args) => {
-            sign_with(settings, &mut args.target.secret, &mut args.target.salt)?;
+            sign_with(settings, &mut args.target.pair)?;
             service::block_on(naru_bench::kill::run(args))
         }
         Bench::BridgeFloor(mut args) => {
-            sign_with(settings, &mut args.secret, &mut args.salt)?;
+            sign_with(settings, &mut args.pair)?;
             service::runtime_with(args.threads)?.block_on(naru_bench::floor::run(args))
         }
     }
@@ -184,15 +185,15 @@ fn bench(settings: &Settings, what: Bench) -> anyhow::Result<ExitCode> {
 
 /// Simulated phones sign like the scripts do. Without flags or variables they take the key pair that the
 /// server of the same configuration and data folder takes.
-fn sign_with(settings: &Settings, secret: &mut String, salt: &mut String) -> anyhow::Result<()> {
-    if !secret.is_empty() && !salt.is_empty() {
+fn sign_with(settings: &Settings, pair: &mut KeyPairArgs) -> anyhow::Result<()> {
+    if !pair.secret.is_empty() && !pair.salt.is_empty() {
         return Ok(());
     }
     let config = config::load(&sources(settings)?).unwrap_or_default();
     let found = crate::keys::pair_of_default(&config).context(
         "no key pair: give --secret and --salt, or --data-dir of a server that was started here",
     )?;
-    (*secret, *salt) = found;
+    (pair.secret, pair.salt) = found;
     Ok(())
 }
 

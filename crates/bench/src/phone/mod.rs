@@ -22,6 +22,7 @@ use self::link::{Habits, Link};
 use self::person::Person;
 use self::steps::Step;
 use crate::proto::{Identity, Script, Signer};
+use crate::target::KeyPairArgs;
 use crate::target::parse_duration;
 
 const ORDERS_MAX: usize = 1024;
@@ -39,24 +40,9 @@ pub struct PhoneArgs {
     /// Device id: 16 hex digits on real phones.
     #[arg(long, default_value = "51d0000000000001", value_name = "ID")]
     pub device: String,
-    /// Secret key of the bot.
-    #[arg(
-        long,
-        env = "NARU_BRIDGE_SECRET",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub secret: String,
-    /// Salt of the bot.
-    #[arg(
-        long,
-        env = "NARU_BRIDGE_SALT",
-        hide_env_values = true,
-        default_value = "",
-        hide_default_value = true
-    )]
-    pub salt: String,
+    /// What the phones sign with.
+    #[command(flatten)]
+    pub pair: KeyPairArgs,
     /// Bridge script to behave like: 2.9.0c, 3.1.4, 3.2.0, 3.2.1, 3.2.1+imglogshort, 3.2.2,
     /// 3.2.2+smartlog, 3.3.0-a1, 3.3.0-a2, 3.3.1, 3.3.2, 3.3.3, newest.
     #[arg(long = "version", default_value = "3.2.1", value_name = "VERSION")]
@@ -139,7 +125,7 @@ pub async fn run(args: PhoneArgs) -> anyhow::Result<ExitCode> {
     };
     let (events, heard) = mpsc::channel(EVENTS_MAX);
     let (orders, ordered) = mpsc::channel(ORDERS_MAX);
-    let link = Link::new(habits, identity, Signer::new(&args.secret, &args.salt), events);
+    let link = Link::new(habits, identity, Signer::new(&args.pair.secret, &args.pair.salt), events);
     let mut tasks = JoinSet::new();
     tasks.spawn(link.run(ordered));
     let mut person = Person::new(&args, orders, heard);

@@ -45,6 +45,20 @@ impl Certificate {
     }
 }
 
+fn file(dir: &Path, name: &str) -> String {
+    dir.join(name).display().to_string()
+}
+
+/// A server whose listener `section` speaks TLS with the files in `dir`.
+fn server_with(section: &str, dir: &Path) -> Server {
+    Server::with(&[
+        "bridge.approve_devices=auto",
+        "bridge.approve_rooms=auto",
+        &format!("{section}.tls_certificate={}", file(dir, "cert.pem")),
+        &format!("{section}.tls_key={}", file(dir, "key.pem")),
+    ])
+}
+
 fn echo(
     stream: &mut StreamOwned<ClientConnection, TcpStream>,
     phone: &mut Phone,
@@ -67,14 +81,7 @@ fn echo(
 fn a_certificate_is_replaced_without_touching_open_connections() {
     let dir = tempfile::tempdir().unwrap();
     let first = Certificate::write(dir.path());
-    let file = |name: &str| dir.path().join(name).display().to_string();
-    let (certificate, key) = (file("cert.pem"), file("key.pem"));
-    let server = Server::with(&[
-        "bridge.approve_devices=auto",
-        "bridge.approve_rooms=auto",
-        &format!("bridge.tls_certificate={certificate}"),
-        &format!("bridge.tls_key={key}"),
-    ]);
+    let server = server_with("bridge", dir.path());
     // Only its words are used here; the socket is ours.
     let plain = TcpStream::connect(server.bridge).unwrap();
     let mut words = Phone::over(plain, Script::Json);
@@ -92,6 +99,10 @@ fn a_certificate_is_replaced_without_touching_open_connections() {
     // Half a certificate is refused, and the one in use stays.
     std::fs::write(dir.path().join("cert.pem"), "nonsense").unwrap();
     server.signal("HUP");
+    eventually("the reload was refused", || {
+        let log = std::fs::read_to_string(server.dir().with_extension("log")).ok()?;
+        log.contains("certificate not reloaded").then_some(())
+    });
     assert!(second.connect(server.bridge).is_some());
 }
 
@@ -99,11 +110,7 @@ fn a_certificate_is_replaced_without_touching_open_connections() {
 fn a_phone_without_tls_is_turned_away_from_a_tls_listener() {
     let dir = tempfile::tempdir().unwrap();
     Certificate::write(dir.path());
-    let file = |name: &str| dir.path().join(name).display().to_string();
-    let server = Server::with(&[
-        &format!("bridge.tls_certificate={}", file("cert.pem")),
-        &format!("bridge.tls_key={}", file("key.pem")),
-    ]);
+    let server = server_with("bridge", dir.path());
     let mut phone = Phone::silent(server.bridge, Script::Json);
     let hello = phone.hello();
     phone.send(&hello);
@@ -116,17 +123,13 @@ fn a_phone_without_tls_is_turned_away_from_a_tls_listener() {
 fn the_command_line_reaches_an_api_behind_tls() {
     let dir = tempfile::tempdir().unwrap();
     Certificate::write(dir.path());
-    let file = |name: &str| dir.path().join(name).display().to_string();
-    let server = Server::with(&[
-        &format!("http.tls_certificate={}", file("cert.pem")),
-        &format!("http.tls_key={}", file("key.pem")),
-    ]);
+    let server = server_with("http", dir.path());
     let api = format!("https://localhost:{}", server.http.port());
     let run = |arguments: &[&str]| {
         let mut command = crate::harness::naru_command();
         command.arg("--data-dir").arg(server.dir()).args(["--api", &api]).args(arguments);
         command.output().unwrap().status.code()
     };
-    assert_eq!(run(&["--api-ca", &file("cert.pem"), "devices", "list"]), Some(0));
+    assert_eq!(run(&["--api-ca", &file(dir.path(), "cert.pem"), "devices", "list"]), Some(0));
     assert_eq!(run(&["devices", "list"]), Some(3), "an unknown certificate is not trusted");
 }
