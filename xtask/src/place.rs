@@ -13,13 +13,16 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Finds both. Fails if the clone was moved since xtask was built, or is not writable.
+    /// Finds both. The clone is the one that cargo runs in, wherever xtask was built. Fails if it is not
+    /// writable.
     pub(crate) fn find() -> Result<Place> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("xtask has no parent folder")?
-            .canonicalize()
-            .context("the clone that xtask was built in is gone")?;
+        let root = Path::new(
+            &std::env::var_os("CARGO_MANIFEST_DIR").context("run this as `cargo xtask`")?,
+        )
+        .parent()
+        .context("xtask has no parent folder")?
+        .canonicalize()
+        .context("the clone is gone")?;
         let target = match setting("CARGO_TARGET_DIR") {
             Some(folder) => root.join(folder),
             None => root.join("target"),

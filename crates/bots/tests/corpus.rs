@@ -6,7 +6,9 @@ use naru_bots::hook::{AddressGuard, parse_replies};
 use naru_domain::{ReplyBody, limits};
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let folder = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this"))
+        .join("../../fuzz/corpus")
+        .join(target);
     let files = std::fs::read_dir(folder).expect("the corpus is committed").map(|entry| {
         let entry = entry.expect("an entry");
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -15,8 +15,9 @@ const NOT_OURS: [&str; 7] =
 
 /// The root of the clone.
 fn root() -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the clone");
-    root.to_path_buf()
+    // Asked at run time: the target folder may be shared with a clone elsewhere.
+    let own = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this"));
+    own.parent().expect("xtask is in the clone").to_path_buf()
 }
 
 fn read(path: &str) -> String {

@@ -153,9 +153,11 @@ struct Example {
 
 impl Example {
     fn start(program: &str, script: &str, secret: &str) -> Example {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/");
+        // Asked at run time: the target folder may be shared with a clone elsewhere.
+        let crate_dir = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this");
+        let script = std::path::Path::new(&crate_dir).join("../../examples").join(script);
         let mut child = Command::new(program)
-            .arg(format!("{root}{script}"))
+            .arg(script)
             .args(["--port", "0", "--secret", secret])
             .stdout(Stdio::piped())
             .spawn()
