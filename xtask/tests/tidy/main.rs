@@ -7,7 +7,7 @@ mod links;
 mod names;
 mod systemd;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Folders that hold what was made or fetched, not written.
 const NOT_OURS: [&str; 7] =
