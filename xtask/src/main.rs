@@ -8,6 +8,7 @@
 )]
 
 mod ci;
+mod clients;
 mod counts;
 mod deny;
 mod place;

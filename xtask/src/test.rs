@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::clients;
 use crate::counts::{Reader, Runner, Tally};
 use crate::place::Place;
 use crate::stream::{self, Show};
@@ -12,7 +13,7 @@ use crate::tools;
 
 /// Runs all tests, of the workspace first and then of the examples, also after a failure.
 pub(crate) fn run(place: &Place) -> Result<Tally> {
-    let examples = examples(&place.root)?;
+    let mut examples = examples(&place.root)?;
     // Before the minutes of compiling, not after them.
     for example in &examples {
         example.tool().check()?;
@@ -24,6 +25,9 @@ pub(crate) fn run(place: &Place) -> Result<Tally> {
         Runner::Cargo,
         place.cargo().args(["test", "--workspace", "--no-fail-fast"]),
     )?;
+    for example in &mut examples {
+        example.folder = clients::prepare(place, &example.name, &example.folder)?;
+    }
     for example in &examples {
         println!("== tests of {}", example.name);
         tally += count(place, &example.log_name(), example.runner, &mut example.command(place))?;
@@ -66,7 +70,7 @@ fn show(runner: Runner, line: &str) -> Show {
     if boring { Show::No } else { Show::Yes }
 }
 
-/// A folder below `examples/` that has tests.
+/// A folder below `examples/` or `clients/` that has tests.
 #[derive(Debug, PartialEq, Eq)]
 struct Example {
     name: String,
@@ -84,7 +88,12 @@ impl Example {
     }
 
     fn command(&self, place: &Place) -> Command {
-        let mut command = place.program(self.tool().program);
+        let brought = clients::python(&self.folder);
+        let program = match self.runner {
+            Runner::Unittest if brought.is_file() => brought.to_string_lossy().into_owned(),
+            _ => self.tool().program.to_owned(),
+        };
+        let mut command = place.program(&program);
         match self.runner {
             Runner::Node => command.arg("--test"),
             // -B: no __pycache__ in the clone.
@@ -98,14 +107,21 @@ impl Example {
     }
 }
 
-/// The examples with tests, by name.
+/// The examples and client checks with tests, by name.
 fn examples(root: &Path) -> Result<Vec<Example>> {
+    let mut found = examples_below(root, "examples")?;
+    found.extend(examples_below(root, "clients")?);
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+fn examples_below(root: &Path, parent: &str) -> Result<Vec<Example>> {
     let mut found = Vec::new();
-    let folder = root.join("examples");
+    let folder = root.join(parent);
     if !folder.is_dir() {
         return Ok(found);
     }
-    for entry in folder.read_dir().context("cannot list examples/")? {
+    for entry in folder.read_dir().with_context(|| format!("cannot list {parent}/"))? {
         let folder = entry?.path();
         if !folder.is_dir() {
             continue;
@@ -117,13 +133,12 @@ fn examples(root: &Path) -> Result<Vec<Example>> {
         let base = folder.file_name().unwrap_or_default().to_string_lossy();
         for runner in runners(&files) {
             found.push(Example {
-                name: format!("examples/{base}"),
+                name: format!("{parent}/{base}"),
                 folder: folder.clone(),
                 runner,
             });
         }
     }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
 

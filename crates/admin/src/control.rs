@@ -63,6 +63,8 @@ pub struct QueueState {
     pub capacity: usize,
     /// Messages in work.
     pub in_work: usize,
+    /// Of them those whose handlers only wait, and hold no worker.
+    pub parked: usize,
     /// Whether the store takes messages.
     pub is_store_healthy: bool,
     /// One entry a worker.

@@ -164,6 +164,7 @@ impl Control for BotsControl {
             depth: view.waiting,
             capacity: view.limit,
             in_work: view.in_work,
+            parked: view.parked,
             is_store_healthy: view.is_store_healthy,
             workers: view.workers.into_iter().map(worker).collect(),
         }

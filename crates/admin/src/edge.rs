@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
 use crate::auth::rate_limited;
+use crate::doors::{Doors, Knock};
 use crate::error::{ApiError, Code, Problem};
 use crate::options::{real_source, source_key};
 use crate::routes::{RouteSeen, Source};
@@ -40,18 +41,29 @@ pub(crate) struct Edge {
     /// Changes that go on even if their client leaves.
     changes: TaskTracker,
     is_tls: bool,
+    doors: Option<Arc<dyn Doors>>,
 }
 
 impl Edge {
-    pub(crate) fn new(api: Api, router: Router, changes: TaskTracker) -> Edge {
+    pub(crate) fn new(
+        api: Api,
+        router: Router,
+        changes: TaskTracker,
+        doors: Option<Arc<dyn Doors>>,
+    ) -> Edge {
         let is_tls = api.options.tls.is_some();
-        Edge { api, router, changes, is_tls }
+        Edge { api, router, changes, is_tls, doors }
     }
 
     /// Answers one request. Never fails.
     pub(crate) async fn answer(&self, request: Request, peer: SocketAddr) -> Response {
         let started = Instant::now();
         let request_id = request_id(&request);
+        if let Some(doors) = self.doors.as_ref().filter(|doors| doors.serves(request.uri().path()))
+        {
+            let response = self.pass_on(doors.as_ref(), request, peer).await;
+            return self.finish(response, &request_id);
+        }
         let seen = RouteSeen(Arc::new(AtomicUsize::new(usize::MAX)));
         let response = match self.screen(&request, peer) {
             Ok(source) => self.dispatch(request, source, seen.clone()).await,
@@ -59,6 +71,19 @@ impl Edge {
         };
         let response = self.finish(response, &request_id);
         self.measured(response, started, seen.0.load(Relaxed))
+    }
+
+    /// A request for another service. It has limits of its own; but no credential may stand in any
+    /// address.
+    async fn pass_on(&self, doors: &dyn Doors, request: Request, peer: SocketAddr) -> Response {
+        if has_credential(request.uri()) {
+            return ApiError::plain(Code::TokenInUrl).into_response();
+        }
+        let forwarded = request.headers().get("x-forwarded-for");
+        let forwarded = forwarded.and_then(|value| value.to_str().ok());
+        let source = real_source(peer.ip(), forwarded, &self.api.options.trusted_proxies);
+        let peer = SocketAddr::new(source, peer.port());
+        doors.answer(Knock { request, peer, is_tls: self.is_tls }).await
     }
 
     fn screen(&self, request: &Request, peer: SocketAddr) -> Result<Source, ApiError> {

@@ -87,6 +87,12 @@ impl NodeHealth {
         self.is_broken.store(true, SeqCst);
     }
 
+    /// Whether [`NodeHealth::broken`] was said: nothing takes it back.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.load(SeqCst)
+    }
+
     async fn store_check(&self) -> Option<Check> {
         let store = self.store.as_ref()?;
         let check = match tokio::time::timeout(PROBE_TIMEOUT / 2, store.probe()).await {
@@ -119,8 +125,7 @@ impl Health for NodeHealth {
             if holds { Check::good(name) } else { Check::bad(name, problem) }
         };
         let started = verdict("started", self.is_started.load(SeqCst), "still starting");
-        let services =
-            verdict("services", !self.is_broken.load(SeqCst), "a service ended for good");
+        let services = verdict("services", !self.is_broken(), "a service ended for good");
         match probe {
             Probe::Live => vec![services],
             Probe::Startup => vec![started],

@@ -9,6 +9,7 @@ mod auth;
 mod bottleneck;
 mod control;
 mod control_bots;
+pub mod doors;
 mod edge;
 mod error;
 mod extract;
@@ -25,7 +26,8 @@ mod state;
 mod times;
 
 pub use auth::{
-    Bootstrap, BootstrapError, OPERATOR_TOKEN_FILE, PasswordCost, bootstrap, put_account,
+    AccountLogins, Bootstrap, BootstrapError, OPERATOR_TOKEN_FILE, PasswordCost, bootstrap,
+    put_account,
 };
 pub use control::{
     Control, ControlError, QueueState, Reloaded, SendRequest, SessionState, WorkerState,
@@ -37,6 +39,6 @@ pub use options::{AdminLimits, AdminOptions, Network, NetworkError};
 pub use routes::{RouteAccess, route_accesses};
 pub use server::{AdminServer, BindError};
 pub use services::{
-    CategoryLevel, FocusLevel, LogControl, LogControlError, LogFocus, NodeDescription, Ports,
+    CategoryLevel, Chat, FocusLevel, LogControl, LogControlError, LogFocus, NodeDescription, Ports,
     Services,
 };

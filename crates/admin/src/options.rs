@@ -96,8 +96,8 @@ pub struct AdminLimits {
 impl Default for AdminLimits {
     fn default() -> AdminLimits {
         AdminLimits {
-            connections_max: 512,
-            connections_per_address_max: 128,
+            connections_max: 4_096,
+            connections_per_address_max: 2_048,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(15),
             request_timeout: Duration::from_secs(60),

@@ -182,6 +182,7 @@ pub(crate) fn endpoints(options: &AdminOptions) -> Vec<Endpoint> {
         api::audit::endpoints(),
         api::tokens::endpoints(),
         api::accounts::endpoints(),
+        api::chat::endpoints(),
     ]
     .into_iter()
     .flatten()

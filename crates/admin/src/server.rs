@@ -73,13 +73,14 @@ impl AdminServer {
     /// Serves until told to stop, then lets requests in work end. The caller bounds that with its
     /// drain timeout.
     pub async fn run(self, services: Services, stop: CancellationToken) {
+        let doors = services.doors.clone();
         let endpoints = routes::endpoints(&self.options);
         let rows = endpoints.iter().map(|row| (row.method.to_string(), row.path));
         let metrics = AdminMetrics::new(rows);
         let api = Api::new(self.options, services, metrics);
         let router = routes::router(&api, endpoints);
         let tasks = TaskTracker::new();
-        let edge = Arc::new(Edge::new(api.clone(), router, tasks.clone()));
+        let edge = Arc::new(Edge::new(api.clone(), router, tasks.clone(), doors));
         let doorman = Arc::new(Doorman::default());
         while let Some(accepted) = stop.run_until_cancelled(self.listener.accept()).await {
             match accepted {
@@ -164,7 +165,7 @@ impl Connection {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(target: "naru::admin", %error, "nodelay not set");
         }
-        let socket = TimedWrites::new(socket, self.api.clone());
+        let socket = HttpSocket::new(socket, self.api.clone());
         let Some(tls) = self.api.options.tls.as_ref().map(|tls| tls.load_full()) else {
             return self.speak(socket, stop).await;
         };
@@ -192,7 +193,8 @@ impl Connection {
             .header_read_timeout(self.api.options.limits.head_timeout)
             .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(io), service);
+            .serve_connection(TokioIo::new(io), service)
+            .with_upgrades();
         let mut connection = pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -207,17 +209,23 @@ impl Connection {
     }
 }
 
-/// A socket whose writes fail when the reader takes no bytes for too long: hyper itself would wait for
+/// A connection of this listener: a socket whose writes fail when the reader takes no bytes for too long: hyper itself would wait for
 /// ever, and a few hundred such readers would hold all places.
-struct TimedWrites {
+pub struct HttpSocket {
     socket: TcpStream,
     waiting: Option<Pin<Box<Sleep>>>,
     api: Api,
 }
 
-impl TimedWrites {
-    fn new(socket: TcpStream, api: Api) -> TimedWrites {
-        TimedWrites { socket, waiting: None, api }
+impl HttpSocket {
+    fn new(socket: TcpStream, api: Api) -> HttpSocket {
+        HttpSocket { socket, waiting: None, api }
+    }
+
+    /// The bare socket, for a service that takes a connection over.
+    #[must_use]
+    pub fn into_inner(self) -> TcpStream {
+        self.socket
     }
 
     fn timed<T>(
@@ -239,7 +247,7 @@ impl TimedWrites {
     }
 }
 
-impl AsyncRead for TimedWrites {
+impl AsyncRead for HttpSocket {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -249,7 +257,7 @@ impl AsyncRead for TimedWrites {
     }
 }
 
-impl AsyncWrite for TimedWrites {
+impl AsyncWrite for HttpSocket {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

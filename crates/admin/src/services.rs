@@ -2,16 +2,38 @@
 //! itself. All of it is handed in; this crate opens nothing but its own listener.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
 
 use naru_domain::metrics::MetricSource;
 use naru_domain::ports::{
     Accounts, Audit, BotSettings, ChatLog, Devices, Monitors, Rooms, Schedules, Tokens,
 };
 use naru_domain::{Clock, Timestamp};
+use naru_hub::Hub;
+use naru_hub::access::Namespaces;
 
 use crate::control::Control;
+use crate::doors::Doors;
 use crate::health::Health;
+
+/// Channels and clients, for the server API.
+#[derive(Clone)]
+pub struct Chat {
+    /// Where they live.
+    pub hub: Hub,
+    /// Their options.
+    pub namespaces: Arc<ArcSwap<Namespaces>>,
+    /// Publications of one answer.
+    pub history_max: usize,
+    /// What this life of the node is called.
+    pub node_uid: String,
+    /// The node's name.
+    pub node_name: String,
+    /// When it began.
+    pub started: Instant,
+}
 
 /// The store, one narrow port per concern. One adapter usually implements them all.
 #[derive(Clone)]
@@ -159,4 +181,8 @@ pub struct Services {
     pub node: NodeDescription,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
+    /// Channels and clients, if this node has any.
+    pub chat: Option<Chat>,
+    /// Other services behind the same listener.
+    pub doors: Option<Arc<dyn Doors>>,
 }

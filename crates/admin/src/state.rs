@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::auth::{Auth, Caller};
+use crate::auth::{Auth, Caller, Moment};
 use crate::bottleneck::Watch;
 use crate::error::{ApiError, Code};
 use crate::keyed::{Buckets, BulkAlarm};
@@ -69,6 +69,11 @@ impl Api {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.services.clock.now()
+    }
+
+    /// Now, on the clock that cannot be set as well.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment::now(self.services.clock.as_ref())
     }
 
     /// Appends to the audit log. Whoever cannot be recorded may not act, so errors end the request.

@@ -1,12 +1,13 @@
-//! Load generator, durability run, comparison floor and simulated phone.
+//! Load generators, durability run, comparison floors and simulated phone.
 //!
-//! Holds its own small implementation of the bridge protocol, written from the protocol document
-//! alone. It must not use any other crate of this workspace: a mistake that server and load
+//! Holds its own small implementations of the bridge protocol, STOMP, Centrifuge and WebSocket,
+//! written from the protocol documents alone. It must not use any other crate of this workspace: a mistake that server and load
 //! generator shared would be invisible, and this crate exists to make such mistakes visible.
 
 mod account;
 mod api;
 pub mod bridge;
+pub mod chat;
 pub mod floor;
 pub mod kill;
 mod latency;

@@ -1,6 +1,9 @@
 //! The tools against the floor server over real sockets: they pass where all is well and fail where
 //! a meddler between them and the server loses, doubles, swaps or spoils replies.
 
+#[path = "end_to_end/chat.rs"]
+mod chat;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;

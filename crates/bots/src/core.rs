@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::duplicates::RecentIds;
 use crate::handler::{Handler, Incoming, Outcome};
-use crate::ledger::LedgerOp;
+use crate::ledger::{LedgerOp, SentKeys};
 use crate::media::{MediaFetch, MediaKitchen, MediaOptions};
 use crate::metrics::BotsMetrics;
 use crate::options::{BotsOptions, FirstContact, Ports, Processing};
@@ -48,6 +48,8 @@ pub(crate) struct Core {
     pub(crate) parked: Parked,
     /// Places in the queue, in direct mode only: the ledger counts them otherwise.
     pub(crate) places: Arc<Semaphore>,
+    /// Keyed sends of direct mode, one at a time; the ledger knows them otherwise.
+    pub(crate) direct_keys: tokio::sync::Mutex<SentKeys>,
     pub(crate) pacer: Pacer,
     /// Phones with held id-less messages, and when to look at them.
     pub(crate) held: Mutex<std::collections::VecDeque<(Instant, Arc<DeviceEntry>)>>,
@@ -121,6 +123,7 @@ impl Core {
             handler: parts.handler,
             roster: Roster::default(),
             ids: parts.ids,
+            direct_keys: tokio::sync::Mutex::default(),
             pacer: Pacer::default(),
             held: Mutex::default(),
             held_added: tokio::sync::Notify::new(),

@@ -22,6 +22,10 @@ use crate::roster::{COPY_WINDOW, DeviceEntry, Line, RoomEntry, Work};
 const LOOKUP_PAUSE: Duration = Duration::from_millis(100);
 const LOOKUP_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// A keep-alive answer that took longer measured a jump of the clock, not the way there and back (guessed:
+/// longer than any phone sleeps in media).
+const ROUND_TRIP_MS_MAX: i64 = 10 * 60 * 1_000;
+
 /// The desk of the bots.
 pub(crate) struct Desk {
     core: Arc<Core>,
@@ -137,7 +141,10 @@ impl PhoneLine for LineHandle {
     fn keep_alive(&self, answer: KeepAlive) {
         self.entry.touch(self.core.uptime());
         let at = self.core.clock.now();
-        let round_trip_ms = answer.sent_at.map(|sent| (at.0 - sent.0).max(0));
+        let round_trip_ms = answer
+            .sent_at
+            .map(|sent| at.0.saturating_sub(sent.0))
+            .filter(|trip| (0..=ROUND_TRIP_MS_MAX).contains(trip));
         let sample = PingSample { device: self.entry.key, at, round_trip_ms, figures: answer };
         if self.core.pings.try_send(sample).is_err() {
             self.core.metrics.pings_dropped.increment();

@@ -3,19 +3,54 @@
 //! Plain data; `now` is an argument. It only remembers: what happens to a duplicate is decided elsewhere.
 //! The unique index of the store stands behind it, so forgetting early costs a lookup, not a double answer.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{HashSet, VecDeque};
+use std::hash::BuildHasher;
 use std::time::{Duration, Instant};
+
+use foldhash::quality::RandomState;
 
 use naru_domain::DeviceKey;
 
 /// The log ids heard within a window of time, at most so many.
+///
+/// Kept in two generations: ids go into the younger one, and when that is a window old or holds half of
+/// what is allowed, it becomes the older one and the older one is forgotten as a whole. So an id is known
+/// for one to two windows, and forgetting costs nothing an id.
 #[derive(Debug)]
 pub(crate) struct RecentIds {
     window: Duration,
-    entries_max: usize,
-    known: HashMap<(DeviceKey, LogId), Instant>,
-    by_age: VecDeque<(Instant, DeviceKey, LogId)>,
+    generation_max: usize,
+    young: Ids,
+    old: Ids,
+    young_since: Option<Instant>,
+}
+
+/// One generation. Numbers, which nearly all ids are, take 16 bytes each.
+#[derive(Debug, Default)]
+struct Ids {
+    numbers: HashSet<(DeviceKey, u64), RandomState>,
+    texts: HashSet<(DeviceKey, Box<str>), RandomState>,
+}
+
+impl Ids {
+    fn contains(&self, device: DeviceKey, id: &LogId) -> bool {
+        match id {
+            LogId::Number(number) => self.numbers.contains(&(device, *number)),
+            // Rare, so the copy for the key does not matter.
+            LogId::Text(text) => self.texts.contains(&(device, text.clone())),
+        }
+    }
+
+    fn insert(&mut self, device: DeviceKey, id: LogId) {
+        match id {
+            LogId::Number(number) => drop(self.numbers.insert((device, number))),
+            LogId::Text(text) => drop(self.texts.insert((device, text))),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.numbers.len() + self.texts.len()
+    }
 }
 
 /// Log ids are decimal numbers in practice; anything else is kept as text, so that no two ids are ever
@@ -41,52 +76,60 @@ impl LogId {
 impl RecentIds {
     /// An empty one.
     pub(crate) fn new(window: Duration, entries_max: usize) -> RecentIds {
-        RecentIds { window, entries_max, known: HashMap::new(), by_age: VecDeque::new() }
+        let generation_max = (entries_max / 2).max(1);
+        let (young, old) = (Ids::default(), Ids::default());
+        RecentIds { window, generation_max, young, old, young_since: None }
     }
 
     /// Whether this id is new; if so it is known from now on.
     pub(crate) fn insert(&mut self, device: DeviceKey, log_id: &str, now: Instant) -> bool {
         self.expire(now);
         let id = LogId::of(log_id);
-        match self.known.entry((device, id.clone())) {
-            std::collections::hash_map::Entry::Occupied(_) => return false,
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(now),
-        };
-        self.by_age.push_back((now, device, id));
-        while self.by_age.len() > self.entries_max {
-            self.forget_oldest();
+        if self.young.contains(device, &id) || self.old.contains(device, &id) {
+            return false;
         }
+        if self.young.len() >= self.generation_max {
+            self.age(now);
+        }
+        self.young_since.get_or_insert(now);
+        self.young.insert(device, id);
         true
     }
 
-    /// Forgets what is older than the window.
+    /// Forgets what is older than two windows.
     pub(crate) fn expire(&mut self, now: Instant) {
-        while let Some((at, _, _)) = self.by_age.front() {
-            if now.saturating_duration_since(*at) <= self.window {
-                break;
-            }
-            self.forget_oldest();
+        let Some(since) = self.young_since else { return };
+        let age = now.saturating_duration_since(since);
+        if age > self.window {
+            self.age(now);
+        }
+        if age > self.window * 2 {
+            self.age(now);
         }
     }
 
-    /// Forgets the older half: memory is short and the store knows the ids, too.
+    /// Forgets the older generation, or all if there is only one: memory is short and the store knows the
+    /// ids, too.
     pub(crate) fn shed(&mut self) {
-        for _ in 0..self.by_age.len().div_ceil(2) {
-            self.forget_oldest();
+        if self.old.len() == 0 {
+            self.young = Ids::default();
+            self.young_since = None;
         }
-        self.known.shrink_to_fit();
-        self.by_age.shrink_to_fit();
+        self.old = Ids::default();
     }
 
     /// How many ids are known.
     pub(crate) fn len(&self) -> usize {
-        self.by_age.len()
+        self.young.len() + self.old.len()
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some((_, device, id)) = self.by_age.pop_front() {
-            self.known.remove(&(device, id));
+    fn age(&mut self, now: Instant) {
+        self.old = std::mem::take(&mut self.young);
+        // A busy table does not have to grow from nothing again.
+        if self.old.len() >= self.generation_max {
+            self.young.numbers.reserve(self.old.numbers.len());
         }
+        self.young_since = (self.old.len() > 0).then_some(now);
     }
 }
 
@@ -110,7 +153,7 @@ impl<C> Copies<C> {
     pub(crate) fn new(window: Duration) -> Copies<C> {
         Copies {
             window,
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             complete: VecDeque::new(),
             passed: VecDeque::new(),
             held: VecDeque::new(),
@@ -223,19 +266,36 @@ mod tests {
         assert!(ids.insert(DeviceKey(2), "77", now));
         assert!(ids.insert(DeviceKey(1), "077", now), "ids are strings");
         assert!(ids.insert(DeviceKey(1), "+77", now));
-        assert!(ids.insert(DeviceKey(1), "77", now + Duration::from_secs(601)));
+        assert!(ids.insert(DeviceKey(1), "77", now + Duration::from_secs(1_201)));
     }
 
     #[test]
-    fn the_filter_keeps_at_most_its_limit() {
+    fn the_filter_keeps_at_most_its_limit_and_at_least_half_of_it() {
         let mut ids = RecentIds::new(Duration::from_secs(600), 10);
         let now = Instant::now();
         for id in 0..100 {
             assert!(ids.insert(DeviceKey(1), &id.to_string(), now));
+            assert!(ids.len() <= 10);
         }
-        assert_eq!((ids.len(), ids.known.len()), (10, 10));
+        for id in 95..100 {
+            assert!(!ids.insert(DeviceKey(1), &id.to_string(), now));
+        }
+        assert!(ids.insert(DeviceKey(1), "0", now), "the oldest are forgotten");
         ids.shed();
-        assert_eq!((ids.len(), ids.known.len()), (5, 5));
+        assert!(ids.len() <= 5);
+    }
+
+    #[test]
+    fn an_id_is_known_for_at_least_a_window_and_at_most_two() {
+        let window = Duration::from_secs(600);
+        let mut ids = RecentIds::new(window, 1_000);
+        let start = Instant::now();
+        assert!(ids.insert(DeviceKey(1), "first", start));
+        assert!(ids.insert(DeviceKey(1), "7", start + window / 2));
+        assert!(!ids.insert(DeviceKey(1), "7", start + window + window / 2));
+        assert!(ids.insert(DeviceKey(1), "7", start + window * 3));
+        ids.expire(start + window * 6);
+        assert_eq!(ids.len(), 0);
     }
 
     #[test]

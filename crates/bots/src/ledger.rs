@@ -6,9 +6,10 @@
 //! the phones wait.
 
 mod keep;
+mod keys;
 mod plan;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use naru_domain::work::{MessageRecord, MessageState};
@@ -20,14 +21,14 @@ use crate::core::{Conclusion, Core, Ending, Tally, count, delivery, now};
 use crate::handler::SendError;
 use crate::roster::{DeviceEntry, Work};
 use crate::scheduler::Ticket;
-use plan::Plan;
+pub(crate) use keys::SentKeys;
+pub(crate) use plan::keyed_send;
+use plan::{Answer, Plan};
 
 /// Messages accepted in one commit (guessed: 512 rows are one page of work for SQLite).
 const ACCEPTS_PER_BATCH_MAX: usize = 512;
 /// Other entries in one commit; each may carry 16 MiB of pictures.
 const OPS_PER_BATCH_MAX: usize = 64;
-/// Results of keyed sends that are remembered.
-const KEYS_MAX: usize = 10_000;
 
 /// Room in the channel of operations. Workers wait when it is full.
 pub(crate) const OPS_QUEUE_MAX: usize = 64;
@@ -89,8 +90,7 @@ pub(crate) struct LedgerTask {
     /// Who waits until so many are kept.
     flushes: Vec<(u64, oneshot::Sender<()>)>,
     offsets: HashMap<DeviceKey, Offset>,
-    keys: HashMap<(DeviceKey, Arc<str>), Vec<Offset>>,
-    keys_by_age: VecDeque<(DeviceKey, Arc<str>)>,
+    keys: SentKeys,
     /// The batch that is being kept.
     plan: Option<Plan>,
 }
@@ -111,8 +111,7 @@ impl LedgerTask {
             taken_count: 0,
             flushes: Vec::new(),
             offsets,
-            keys: HashMap::new(),
-            keys_by_age: VecDeque::new(),
+            keys: SentKeys::default(),
             plan: None,
         }
     }
@@ -264,19 +263,14 @@ impl LedgerTask {
     fn add_send(&mut self, plan: &mut Plan, send: SendOp) {
         let key = send.key.as_ref().map(|key| (send.entry.key, Arc::clone(key)));
         if let Some(offsets) = key.as_ref().and_then(|key| self.keys.get(key)) {
-            plan.answers.push((send.answer, send.entry.key, offsets.clone()));
+            let (device, offsets) = (send.entry.key, offsets.clone());
+            plan.answers.push(Answer { to: send.answer, device, key, offsets });
             return;
         }
         let last = self.offsets.entry(send.entry.key).or_default();
         self.core.metrics.replies.add(count(send.replies.len()));
         let offsets = plan.send(send, last, self.core.clock.now());
         if let Some(key) = key {
-            if self.keys_by_age.len() >= KEYS_MAX
-                && let Some(oldest) = self.keys_by_age.pop_front()
-            {
-                self.keys.remove(&oldest);
-            }
-            self.keys_by_age.push_back(key.clone());
             self.keys.insert(key, offsets);
         }
     }
@@ -312,15 +306,18 @@ impl LedgerTask {
             }
         }
         // Who asked may have gone away; the result stands all the same.
-        for (answer, device, offsets) in plan.answers {
+        for Answer { to, device, key, offsets } in plan.answers {
             let is_refused = offsets.iter().any(|o| kept.refused_replies.contains(&(device, *o)));
             let reason = || "the store refused it".to_owned();
             let result = if is_refused {
+                if let Some(key) = key {
+                    self.keys.remove(&key);
+                }
                 Err(SendError::Unavailable { reason: reason() })
             } else {
                 Ok(offsets)
             };
-            answer.send(result).ok();
+            to.send(result).ok();
         }
         for (answer, last) in plan.last_offsets {
             answer.send(last).ok();

@@ -8,15 +8,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use naru_domain::limits::PAGE_ROWS_MAX;
 use naru_domain::ports::StoreError;
-use naru_domain::work::{DeviceRecord, MessageRecord, MessageState, Page, RoomRecord};
+use naru_domain::work::{
+    DeviceRecord, LedgerBatch, MessageRecord, MessageState, Page, RoomRecord, Settlement,
+};
 use naru_domain::{
     Approval, BotName, DeviceKey, MessageId, Offset, PhoneReply, ReplyBody, RoomKey,
 };
+use tracing::debug;
 
 use crate::command::ReloadReport;
 use crate::core::{Core, now, reply_to};
 use crate::handler::{ReplyOut, SendError};
-use crate::ledger::{LedgerOp, SendOp};
+use crate::ledger::{LedgerOp, SendOp, keyed_send};
 use crate::roster::{BotConfig, DeviceEntry, RoomEntry, Work};
 use crate::settings::{Settings, SettingsError};
 use crate::workers::WorkerView;
@@ -32,7 +35,8 @@ pub struct SendRequest {
     pub room: String,
     /// What to say.
     pub body: ReplyBody,
-    /// The same key with the same phone sends once and gives the same result, while the node runs.
+    /// The same key with the same phone sends once and gives the same result, across restarts, for as long
+    /// as retention keeps keys.
     pub idempotency_key: Option<String>,
 }
 
@@ -191,6 +195,9 @@ async fn send_bodies(
     key: Option<String>,
 ) -> Result<Vec<Offset>, SendError> {
     let entry = core.entry(device).await.map_err(|error| of_store("device", error))?;
+    if let Some(offsets) = sent_before(core, device, key.as_deref()).await? {
+        return Ok(offsets);
+    }
     let has_media = bodies.iter().any(|body| matches!(body, ReplyBody::Media { .. }));
     if has_media && channel_id.is_empty() {
         let reason = "pictures need the room's channel id".to_owned();
@@ -235,15 +242,61 @@ async fn keep_and_send(
     message: Option<MessageId>,
     key: Option<String>,
 ) -> Result<Vec<Offset>, SendError> {
-    if core.is_direct() {
-        core.metrics.replies.add(crate::core::count(replies.len()));
-        return Ok(core.send_direct(&entry, replies, Duration::ZERO));
-    }
     let key = key.map(Arc::from);
+    if core.is_direct() {
+        return Ok(send_direct(core, &entry, replies, key).await);
+    }
     let op = |answer| LedgerOp::Send(SendOp { entry, replies, message, key, answer });
     core.ask_ledger(op).await.unwrap_or_else(|| {
         Err(SendError::Unavailable { reason: "the node is stopping".to_owned() })
     })
+}
+
+/// What an earlier call with this key came to, perhaps before a restart.
+async fn sent_before(
+    core: &Core,
+    device: DeviceKey,
+    key: Option<&str>,
+) -> Result<Option<Vec<Offset>>, SendError> {
+    let Some(key) = key else { return Ok(None) };
+    let found = core.ports.ledger.keyed_send(device, key).await;
+    Ok(found.map_err(|error| of_store("key", error))?.map(|send| send.offsets()))
+}
+
+/// Sends at once. Nothing of it is kept but the key, if there is one: keyed sends therefore go one after
+/// the other, and only they wait for the store.
+async fn send_direct(
+    core: &Core,
+    entry: &Arc<DeviceEntry>,
+    replies: Vec<PhoneReply>,
+    key: Option<Arc<str>>,
+) -> Vec<Offset> {
+    let count = crate::core::count(replies.len());
+    let Some(key) = key else {
+        core.metrics.replies.add(count);
+        return core.send_direct(entry, replies, Duration::ZERO);
+    };
+    let key = (entry.key, key);
+    let mut keys = core.direct_keys.lock().await;
+    if let Some(offsets) = keys.get(&key) {
+        return offsets.clone();
+    }
+    core.metrics.replies.add(count);
+    let offsets = core.send_direct(entry, replies, Duration::ZERO);
+    let settlement = Settlement {
+        message: None,
+        state: MessageState::Done,
+        failure: Box::from(""),
+        replies: Vec::new(),
+        keyed: keyed_send(entry.key, &key.1, &offsets, core.clock.now()),
+    };
+    keys.insert(key, offsets.clone());
+    let batch = LedgerBatch { settle: vec![settlement], ..LedgerBatch::default() };
+    if let Err(error) = core.ports.ledger.commit(&batch, core.options.durability).await {
+        // It was sent, and this process knows the key; only the next one will not.
+        debug!(target: "naru::bots", %error, "the key of a send was not kept");
+    }
+    offsets
 }
 
 fn of_store(what: &'static str, error: StoreError) -> SendError {
@@ -261,6 +314,9 @@ pub(crate) async fn reply_later(
     key: Option<String>,
 ) -> Result<Vec<Offset>, SendError> {
     let record = core.ports.chat_log.message(message).await.map_err(|e| of_store("message", e))?;
+    if let Some(offsets) = sent_before(core, record.device, key.as_deref()).await? {
+        return Ok(offsets);
+    }
     let work = work_of(core, record).await.map_err(|error| of_store("device", error))?;
     if !work.is_answerable() {
         let what = if work.entry.is_approved() { "room" } else { "device" };

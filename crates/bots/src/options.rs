@@ -55,6 +55,7 @@ impl Default for Retention {
                 (PurgeKind::Pings, 7),
                 (PurgeKind::SystemSamples, 30),
                 (PurgeKind::ScheduleRuns, 90),
+                (PurgeKind::SendKeys, 7),
             ],
             every: Duration::from_secs(3_600),
             batch: 1_000,

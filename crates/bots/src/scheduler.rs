@@ -8,6 +8,8 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState as FastHash;
+
 /// The unit of order: messages of one lane are answered in the order they came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Lane(pub(crate) i64);
@@ -66,8 +68,9 @@ pub(crate) struct Job<T> {
 #[derive(Debug)]
 pub(crate) struct Scheduler<T, R> {
     limits: SchedulerLimits,
-    lanes: HashMap<Lane, LaneState<T, R>>,
-    bots: HashMap<BotIndex, BotState>,
+    // The numbers are ours, so the hash need not stand against strangers.
+    lanes: HashMap<Lane, LaneState<T, R>, FastHash>,
+    bots: HashMap<BotIndex, BotState, FastHash>,
     /// Bots that may have something to start, in turn. An entry may be stale: looked at when popped.
     turn: VecDeque<BotIndex>,
     /// Bots that have their share of what may be in work; in turn again when somebody finishes.
@@ -129,8 +132,8 @@ impl<T, R> Scheduler<T, R> {
     pub(crate) fn new(limits: SchedulerLimits) -> Scheduler<T, R> {
         Scheduler {
             limits,
-            lanes: HashMap::new(),
-            bots: HashMap::new(),
+            lanes: HashMap::default(),
+            bots: HashMap::default(),
             turn: VecDeque::new(),
             held_back: VecDeque::new(),
             next_number: 0,

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use naru_domain::limits::HOOK_ATTEMPTS_MAX;
 use naru_domain::work::MessageRecord;
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +88,7 @@ pub struct WebhookSettings {
     /// below, what the installation says holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u32>,
-    /// Calls per message, retries included; 1 to 20.
+    /// Calls per message, retries included; 1 to [`HOOK_ATTEMPTS_MAX`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts_max: Option<u32>,
     /// Calls in flight at once; 1 to 1,000.
@@ -256,7 +257,7 @@ impl Settings {
         if let Some(webhook) = &self.webhook {
             let ranges = [
                 ("webhook.timeout_ms", webhook.timeout_ms, 100, 280_000),
-                ("webhook.attempts_max", webhook.attempts_max, 1, 20),
+                ("webhook.attempts_max", webhook.attempts_max, 1, HOOK_ATTEMPTS_MAX),
                 ("webhook.in_flight_max", webhook.in_flight_max, 1, 1_000),
             ];
             for (path, value, min, max) in ranges {
@@ -304,6 +305,17 @@ mod tests {
         let mut edited = Settings::parse(&shown).unwrap();
         edited.unmask(&settings);
         assert_eq!(edited, settings);
+    }
+
+    #[test]
+    fn a_bot_may_set_as_many_attempts_as_the_installation() {
+        let parse = |attempts: u32| {
+            Settings::parse(&format!(
+                r#"{{"webhook":{{"url":"https://bot.example/","secret":"x","attempts_max":{attempts}}}}}"#
+            ))
+        };
+        assert!(parse(HOOK_ATTEMPTS_MAX).is_ok());
+        assert!(parse(HOOK_ATTEMPTS_MAX + 1).is_err());
     }
 
     #[test]

@@ -10,8 +10,9 @@ use naru_domain::ports::{
     StoreError,
 };
 use naru_domain::work::{
-    DeviceRecord, LedgerBatch, LedgerReceipt, MessageFilter, MessageRecord, MessageState, Page,
-    PingSample, Recovered, ReplyRecord, RoomRecord, Schedule, ScheduleRun, SystemSample,
+    DeviceRecord, KeyedSend, LedgerBatch, LedgerReceipt, MessageFilter, MessageRecord,
+    MessageState, Page, PingSample, Recovered, ReplyRecord, RoomRecord, Schedule, ScheduleRun,
+    SystemSample,
 };
 use naru_domain::{
     Approval, BotName, Delivery, DeliveryBody, DeviceKey, Durability, MessageId, Offset, ReplyBody,
@@ -37,6 +38,7 @@ struct Tables {
     log_ids: HashSet<(DeviceKey, Box<str>)>,
     replies: Vec<ReplyRecord>,
     delivered: HashMap<DeviceKey, Offset>,
+    keyed: HashMap<(DeviceKey, Box<str>), KeyedSend>,
     pings: Vec<PingSample>,
     batches: usize,
 }
@@ -132,6 +134,10 @@ impl Ledger for Store {
                 record.state = settlement.state;
                 record.failure = settlement.failure.clone();
             }
+            if let Some(send) = &settlement.keyed {
+                let key = (send.device, send.key.clone());
+                tables.keyed.entry(key).or_insert_with(|| send.clone());
+            }
             for reply in &settlement.replies {
                 let of_device = tables.replies.iter().rev().find(|r| r.device == reply.device);
                 assert!(of_device.is_none_or(|last| last.offset < reply.offset), "offsets rise");
@@ -172,6 +178,14 @@ impl Ledger for Store {
         record.state = MessageState::Pending;
         record.failure = Box::from("");
         Ok(record.clone())
+    }
+
+    async fn keyed_send(
+        &self,
+        device: DeviceKey,
+        key: &str,
+    ) -> Result<Option<KeyedSend>, StoreError> {
+        Ok(self.tables.lock().keyed.get(&(device, key.into())).cloned())
     }
 }
 

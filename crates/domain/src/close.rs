@@ -28,13 +28,19 @@ pub enum CloseReason {
     Kicked,
     /// The node is shutting down.
     Shutdown,
+    /// Its credentials are not good, or do not allow what it does.
+    Refused,
+    /// Its credentials ran out and it brought no new ones.
+    Expired,
+    /// It missed something that only a new beginning can make good.
+    OutOfSync,
     /// A defect of ours ended it.
     Internal,
 }
 
 impl CloseReason {
     /// Every reason, for the docs and the metrics.
-    pub const ALL: [CloseReason; 13] = [
+    pub const ALL: [CloseReason; 16] = [
         CloseReason::PeerClosed,
         CloseReason::ConnectionLost,
         CloseReason::HandshakeTimeout,
@@ -47,6 +53,9 @@ impl CloseReason {
         CloseReason::TooManyConnections,
         CloseReason::Kicked,
         CloseReason::Shutdown,
+        CloseReason::Refused,
+        CloseReason::Expired,
+        CloseReason::OutOfSync,
         CloseReason::Internal,
     ];
 
@@ -66,6 +75,9 @@ impl CloseReason {
             CloseReason::TooManyConnections => "too_many_connections",
             CloseReason::Kicked => "kicked",
             CloseReason::Shutdown => "shutdown",
+            CloseReason::Refused => "refused",
+            CloseReason::Expired => "expired",
+            CloseReason::OutOfSync => "out_of_sync",
             CloseReason::Internal => "internal",
         }
     }
@@ -73,6 +85,6 @@ impl CloseReason {
     /// Whether the peer may connect again at once and expect to be served.
     #[must_use]
     pub fn may_reconnect(self) -> bool {
-        !matches!(self, CloseReason::Kicked | CloseReason::Replaced)
+        !matches!(self, CloseReason::Kicked | CloseReason::Replaced | CloseReason::Refused)
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Timestamp;
+use crate::channel::ChannelParts;
+use crate::clock::Timestamp;
 use crate::phone::PhoneReply;
 
 /// A valid channel name: 1 to 255 bytes of UTF-8 without control characters. What stands before the
@@ -41,7 +42,7 @@ impl ChannelName {
     /// The part before the first `:`, or `""` for the default namespace.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.0.split_once(':').map_or("", |(namespace, _)| namespace)
+        ChannelParts::of(&self.0).namespace.unwrap_or("")
     }
 }
 
@@ -55,6 +56,25 @@ impl fmt::Display for ChannelName {
 /// offset can never be mistaken for a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
+
+/// The form in which clients get it: an opaque word for them.
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl Epoch {
+    /// What [`Epoch`]'s `Display` wrote. `None` for what it never writes.
+    #[must_use]
+    pub fn parse(raw: &str) -> Option<Epoch> {
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if raw.is_empty() || raw.len() > 16 || !raw.bytes().all(is_hex) {
+            return None;
+        }
+        u64::from_str_radix(raw, 16).ok().map(Epoch)
+    }
+}
 
 /// The number of a publication in its stream. The first has offset 1; 0 means "before the first".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,6 +121,48 @@ impl Durability {
     }
 }
 
+/// Who stands behind a connection, as the other members of a channel see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartyInfo {
+    /// The user; empty for an anonymous one.
+    pub user: Arc<str>,
+    /// The connection's own id, unique in the cluster.
+    pub client: Arc<str>,
+    /// What the application says about the connection, usually JSON; empty if nothing.
+    pub conn_info: Bytes,
+    /// What the application says about the party in this channel; empty if nothing.
+    pub chan_info: Bytes,
+}
+
+/// What travels with a publication besides its body.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublicationMeta {
+    /// Who published it, if that was a connected party.
+    pub publisher: Option<PartyInfo>,
+    /// Names and values from the publisher, such as `content-type`; in its order.
+    pub tags: Vec<(Box<str>, Box<str>)>,
+    /// Subscribers who agreed to it may get the difference to the publication before.
+    pub is_delta: bool,
+}
+
+impl PublicationMeta {
+    /// The value of a tag.
+    #[must_use]
+    pub fn tag(&self, name: &str) -> Option<&str> {
+        self.tags.iter().find(|(key, _)| **key == *name).map(|(_, value)| &**value)
+    }
+
+    /// About how many bytes it holds.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let publisher = self.publisher.as_ref().map_or(0, |party| {
+            party.user.len() + party.client.len() + party.conn_info.len() + party.chan_info.len()
+        });
+        tags + publisher
+    }
+}
+
 /// One message of a channel. Shared, never changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
@@ -108,10 +170,29 @@ pub struct Publication {
     pub position: Position,
     /// The body as it was published.
     pub data: Bytes,
+    /// Who published it and with which tags; absent if there is nothing to say.
+    pub meta: Option<Arc<PublicationMeta>>,
     /// When the bus took it.
     pub at: Timestamp,
     /// The idempotency key of the publisher, if it gave one.
     pub key: Option<Arc<str>>,
+}
+
+impl Publication {
+    /// About how many bytes it holds.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.data.len() + self.meta.as_ref().map_or(0, |meta| meta.size_bytes())
+    }
+}
+
+/// Somebody entered or left a channel. Told at most once, never kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// Entered, or left.
+    pub has_joined: bool,
+    /// Who.
+    pub party: PartyInfo,
 }
 
 /// What the hub may do with a delivery when its reader is slow.
@@ -128,8 +209,6 @@ pub enum DeliveryClass {
 /// What is delivered. Encoding belongs to the gateway.
 #[derive(Clone, Debug)]
 pub enum DeliveryBody {
-    /// A channel's publication.
-    Publication(ChannelName, Arc<Publication>),
     /// A reply for a phone.
     Phone(Arc<PhoneReply>),
     /// From the stream's offsets `from` to `to` (inclusive) nothing can be delivered any more.
@@ -146,7 +225,6 @@ impl DeliveryBody {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         match self {
-            DeliveryBody::Publication(_, publication) => publication.data.len(),
             DeliveryBody::Phone(reply) => reply.size_bytes(),
             DeliveryBody::Gap { .. } => 16,
         }

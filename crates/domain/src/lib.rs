@@ -3,6 +3,7 @@
 //! This crate knows no runtime, socket, SQL, HTTP or serialization crate. Whatever crosses a wire or
 //! an API is converted next to that edge.
 
+pub mod channel;
 pub mod clock;
 pub mod close;
 pub mod delivery;
@@ -13,11 +14,12 @@ pub mod phone;
 pub mod ports;
 pub mod work;
 
+pub use channel::ChannelParts;
 pub use clock::{Clock, Timestamp};
 pub use close::CloseReason;
 pub use delivery::{
-    ChannelName, Delivery, DeliveryBody, DeliveryClass, Durability, Epoch, Offset, Position,
-    Publication,
+    ChannelName, Delivery, DeliveryBody, DeliveryClass, Durability, Epoch, Membership, Offset,
+    PartyInfo, Position, Publication, PublicationMeta,
 };
 pub use ids::{
     BotName, DeviceId, DeviceKey, Generation, MessageId, RoomKey, ScheduleId, SessionId,

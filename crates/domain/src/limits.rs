@@ -24,6 +24,9 @@ pub const REPLY_MEDIA_ITEMS_MAX: usize = 30;
 /// Replies that one message may have.
 pub const REPLIES_PER_MESSAGE_MAX: usize = 20;
 
+/// Calls that one message may cost a webhook, the first included, whoever sets it.
+pub const HOOK_ATTEMPTS_MAX: u32 = 20;
+
 /// Rows in one page of a list.
 pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Rows in one page unless asked for.

@@ -155,6 +155,31 @@ pub struct Settlement {
     pub failure: Box<str>,
     /// The replies, in order.
     pub replies: Vec<ReplyRecord>,
+    /// The key that whoever asked for these replies gave, to be known as long as retention says.
+    pub keyed: Option<KeyedSend>,
+}
+
+/// A send that was asked for with an idempotency key, and its result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyedSend {
+    /// The phone; each has keys of its own.
+    pub device: DeviceKey,
+    /// 1 to 128 bytes.
+    pub key: Box<str>,
+    /// The place of the first reply in the device's stream.
+    pub first: Offset,
+    /// How many replies: they follow each other.
+    pub count: u32,
+    /// When it was sent.
+    pub at: Timestamp,
+}
+
+impl KeyedSend {
+    /// The places of its replies.
+    #[must_use]
+    pub fn offsets(&self) -> Vec<Offset> {
+        (self.first.0..).take(self.count as usize).map(Offset).collect()
+    }
 }
 
 /// What one commit of the ledger keeps: all of it or nothing.

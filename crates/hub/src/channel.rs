@@ -74,7 +74,7 @@ impl Follower {
             return Offer::Held;
         }
         let offer = follows(self.position, publication.position);
-        if offer == Offer::Deliver {
+        if offer == Offer::Deliver && is_numbered(publication) {
             self.position = Some(publication.position);
         }
         offer
@@ -107,7 +107,9 @@ impl Follower {
         for publication in &held.publications {
             match follows(Some(position), publication.position) {
                 Offer::Deliver => {
-                    position = publication.position;
+                    if is_numbered(publication) {
+                        position = publication.position;
+                    }
                     publications.push(Arc::clone(publication));
                 }
                 Offer::Repeat | Offer::Held => {}
@@ -155,12 +157,17 @@ pub enum Joined {
     NotJoining,
 }
 
+/// Whether a publication has a place in its channel. One that is not kept has none, and moves nobody.
+fn is_numbered(publication: &Publication) -> bool {
+    publication.position.offset != Offset(0)
+}
+
 /// Whether a publication is the next one behind `position`.
 #[must_use]
 pub fn follows(position: Option<Position>, publication: Position) -> Offer {
     let Some(position) = position else { return Offer::Deliver };
     if publication.offset == Offset(0) {
-        // A channel without history numbers nothing.
+        // Not kept, so it has no place: it goes to whoever is there when it comes.
         return Offer::Deliver;
     }
     if publication.epoch != position.epoch {

@@ -19,12 +19,13 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::attachment::Attachment;
+use crate::client::Clients;
 use crate::fan_out::Channels;
 use crate::mailbox::{Pushed, Tally};
 use crate::metrics::HubMetrics;
 use crate::options::HubOptions;
 use crate::registry::{Cell, Current, Live, Registry};
-use crate::session::{Ended, Expiry, JournalCursor, Moment, Numbering, Session, SessionState};
+use crate::session::{Ended, Expiry, JournalCursor, Moment, Session, SessionState};
 use crate::signal::Signal;
 use crate::timer::Timer;
 
@@ -37,7 +38,7 @@ pub struct SessionSpec {
     pub label: String,
     /// What kind of party, such as `phone`.
     pub kind: &'static str,
-    /// The journal slot. With one, whoever delivers numbers the reliable stream; without, the hub does.
+    /// The journal slot, if what is handed over has to be recorded.
     pub device: Option<DeviceKey>,
     /// How long it waits for a connection; `None` means for ever.
     pub suspend_for: Option<Duration>,
@@ -102,8 +103,6 @@ pub struct SessionView {
     pub handed_over: Offset,
     /// The number that the next reliable delivery should have.
     pub next_offset: Offset,
-    /// Channels it is subscribed to.
-    pub channels: usize,
 }
 
 impl SessionView {
@@ -125,13 +124,14 @@ pub(crate) struct Inner {
     pub(crate) options: HubOptions,
     pub(crate) registry: Registry,
     pub(crate) channels: Channels,
+    pub(crate) clients: Clients,
     pub(crate) timer: Timer,
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) bus: Arc<dyn Bus>,
     /// Taken by [`Hub::run`].
     pub(crate) events: Mutex<Option<mpsc::Receiver<BusEvent>>>,
     journal: Option<Arc<dyn DeliveryJournal>>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     started: Instant,
 }
 
@@ -150,6 +150,7 @@ impl Hub {
             options,
             registry: Registry::new(),
             channels: Channels::new(),
+            clients: Clients::new(),
             timer: Timer::default(),
             metrics: Arc::new(HubMetrics::default()),
             bus,
@@ -170,8 +171,7 @@ impl Hub {
         let mut tally = Tally::default();
         let until = suspend_for.map(|time| inner.now().plus(time));
         let (id, is_new) = inner.registry.find_or_add(&key, |id, key| {
-            let numbering = if device.is_some() { Numbering::External } else { Numbering::Hub };
-            let mut session = Session::new(numbering, handed_over, until);
+            let mut session = Session::new(handed_over, until);
             for delivery in retained {
                 if let Ok(pushed) = session.deliver(delivery, &inner.options.mailbox, &mut tally) {
                     inner.metrics.pushed(pushed);
@@ -179,8 +179,7 @@ impl Hub {
             }
             let mailbox = session.mailbox();
             inner.metrics.mailbox_changed(0, mailbox.bytes());
-            let live =
-                Live { session, current: None, is_timed: until.is_some(), channels: Vec::new() };
+            let live = Live { session, current: None, is_timed: until.is_some() };
             Cell {
                 id,
                 key,
@@ -315,7 +314,6 @@ impl Hub {
                     self.inner.registry.remove(id);
                     self.inner.metrics.expired.increment();
                     self.inner.metrics.suspended.add(-1);
-                    self.inner.leave_channels(&cell);
                     debug!(
                         target: "naru::hub", session = id.0, label = &*cell.label,
                         "suspended session ended",
@@ -436,7 +434,6 @@ impl Inner {
         if let Some(current) = current {
             current.signal.close(reason);
         }
-        self.leave_channels(cell);
     }
 }
 
@@ -465,6 +462,5 @@ fn view(cell: &Cell, now: Moment) -> SessionView {
         queued_bytes: mailbox.bytes(),
         handed_over: mailbox.handed_over(),
         next_offset: mailbox.last().next(),
-        channels: live.channels.len(),
     }
 }

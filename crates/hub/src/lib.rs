@@ -5,26 +5,41 @@
 //! simulator can drive them without tasks and sockets. [`Hub`] puts locks and wake-ups around them.
 //! This crate knows no wire protocol and no database.
 
+pub mod access;
 pub mod channel;
 pub mod mailbox;
+pub mod queue;
 pub mod session;
 
 mod attachment;
+mod channels;
+mod client;
 mod fan_out;
 mod hub;
 mod local;
 mod metrics;
 mod options;
+mod outlet;
+mod position_check;
 mod registry;
 mod run;
 mod signal;
+mod subscribe;
+#[cfg(test)]
+mod test_node;
 mod timer;
 
 pub use attachment::Attachment;
-pub use fan_out::{NotRecovered, SubscribeError, Subscribed};
+pub use channels::Traits;
+pub use client::{Client, ClientSpec, Connected};
 pub use hub::{AttachError, Delivered, Hub, SessionSpec, SessionView};
 pub use local::{LocalBus, LocalBusMetrics, LocalBusOptions};
 pub use mailbox::MailboxLimits;
 pub use metrics::HubMetrics;
 pub use options::HubOptions;
+pub use outlet::{Cut, Ending, Event, Mark, Outlet, Taken};
 pub use signal::{Poker, Wake};
+pub use subscribe::{
+    NotRecovered, PresenceStats, Recover, SubscribeError, SubscribeSpec, Subscribed,
+    TooManyConnections,
+};

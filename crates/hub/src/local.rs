@@ -2,7 +2,7 @@
 //! for namespaces that ask for it, in a store through group commits. It knows no sessions.
 
 mod committer;
-mod keys;
+pub(crate) mod keys;
 mod metrics;
 mod stream;
 mod table;
@@ -16,12 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use naru_domain::metrics::MetricSource;
 use naru_domain::ports::{
-    Bus, BusError, BusEvent, History, HistoryPage, HistoryQuery, NamespaceOptions,
+    Bus, BusError, BusEvent, History, HistoryPage, HistoryQuery, NamespaceOptions, Post,
 };
-use naru_domain::{ChannelName, Clock, Durability, Epoch, Offset, Position, Publication};
+use naru_domain::{
+    ChannelName, Clock, Durability, Epoch, Membership, Offset, Position, Publication,
+};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -184,11 +185,11 @@ impl LocalBus {
     fn publish_here(
         &self,
         channel: &ChannelName,
-        data: Bytes,
-        key: Option<Arc<str>>,
+        post: Post,
         keeping: Keeping,
     ) -> Result<Position, BusError> {
         let inner = &self.inner;
+        let Post { data, meta, key, skip_history } = post;
         let (at, now) = (inner.clock.now(), inner.now());
         let mut shard = inner.table.lock(channel);
         if let Some(key) = &key
@@ -197,9 +198,9 @@ impl LocalBus {
             inner.metrics.duplicates.increment();
             return Ok(first);
         }
-        let (publication, told) = if keeping == Keeping::Nothing {
+        let (publication, told) = if keeping == Keeping::Nothing || skip_history {
             let position = Position { epoch: inner.bare_epoch, offset: Offset(0) };
-            let publication = Arc::new(Publication { position, data, at, key: key.clone() });
+            let publication = Arc::new(Publication { position, data, meta, at, key: key.clone() });
             let told = shard
                 .get_mut(channel)
                 .map_or(Told::Enough, |slot| inner.table.send(slot, channel, &publication));
@@ -209,7 +210,7 @@ impl LocalBus {
             let stream =
                 slot.stream.get_or_insert_with(|| Stream::new(inner.table.new_epoch(), Offset(0)));
             let position = stream.next();
-            let publication = Arc::new(Publication { position, data, at, key: key.clone() });
+            let publication = Arc::new(Publication { position, data, meta, at, key: key.clone() });
             inner.table.append(stream, &publication);
             inner.table.trim(channel, stream, at);
             (Arc::clone(&publication), inner.table.send(slot, channel, &publication))
@@ -227,12 +228,11 @@ impl LocalBus {
     async fn publish_stored(
         &self,
         channel: &ChannelName,
-        data: Bytes,
-        key: Option<Arc<str>>,
+        post: Post,
         durability: Durability,
     ) -> Result<Position, BusError> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { channel: channel.clone(), data, key, durability, reply };
+        let request = Request { channel: channel.clone(), post, durability, reply };
         let requests = self.inner.requests()?;
         let ended = || unavailable("the group commit has ended");
         requests.send(request).await.map_err(|_| ended())?;
@@ -242,20 +242,18 @@ impl LocalBus {
 
 #[async_trait]
 impl Bus for LocalBus {
-    async fn publish(
-        &self,
-        channel: &ChannelName,
-        data: Bytes,
-        key: Option<Arc<str>>,
-    ) -> Result<Position, BusError> {
+    async fn publish(&self, channel: &ChannelName, post: Post) -> Result<Position, BusError> {
         let max = self.inner.options.data_bytes_max;
-        if data.len() > max {
+        let bytes = post.size_bytes();
+        if bytes > max {
             self.inner.metrics.refused.increment();
-            return Err(BusError::TooLarge { bytes: data.len(), max });
+            return Err(BusError::TooLarge { bytes, max });
         }
         let published = match self.inner.keeping(channel) {
-            Keeping::Store(durability) => self.publish_stored(channel, data, key, durability).await,
-            keeping => self.publish_here(channel, data, key, keeping),
+            Keeping::Store(durability) if !post.skip_history => {
+                self.publish_stored(channel, post, durability).await
+            }
+            keeping => self.publish_here(channel, post, keeping),
         };
         if published.is_err() {
             self.inner.metrics.failed.increment();
@@ -304,6 +302,41 @@ impl Bus for LocalBus {
             slot.stream.get_or_insert_with(|| Stream::new(inner.table.new_epoch(), Offset(0)));
         inner.table.trim(channel, stream, now);
         Ok(stream.page(query))
+    }
+
+    fn announce(&self, channel: &ChannelName, membership: Arc<Membership>) {
+        let shard = self.inner.table.lock(channel);
+        if shard.get(channel).is_some_and(|slot| slot.is_wanted) {
+            self.inner.table.announce(channel, membership);
+        }
+    }
+
+    async fn remove_history(&self, channel: &ChannelName) -> Result<(), BusError> {
+        let inner = &self.inner;
+        let keeping = inner.keeping(channel);
+        if let Keeping::Store(_) = keeping {
+            inner.ensure_loaded(channel).await?;
+        }
+        let top = {
+            let mut shard = inner.table.lock(channel);
+            let Some(stream) = shard.get_mut(channel).and_then(|slot| slot.stream.as_mut()) else {
+                return Ok(());
+            };
+            inner.table.clear(stream);
+            stream.top().offset
+        };
+        if let Keeping::Store(_) = keeping {
+            let trim = inner.store()?.trim(channel, top);
+            match timeout(inner.options.store_timeout, trim).await {
+                Ok(trimmed) => trimmed.map_err(|error| store_failed(&error))?,
+                Err(_elapsed) => return Err(unavailable("the store did not answer in time")),
+            }
+        }
+        Ok(())
+    }
+
+    fn namespace(&self, channel: &ChannelName) -> NamespaceOptions {
+        self.inner.options.namespace(channel).clone()
     }
 
     fn data_bytes_max(&self) -> usize {

@@ -27,10 +27,13 @@ pub struct HubMetrics {
     pub(crate) holes: Counter,
     pub(crate) channel_gaps: Counter,
     pub(crate) mailbox_bytes: Gauge,
+    pub(crate) clients: Gauge,
+    pub(crate) slow_cuts: Counter,
     pub(crate) channels: Gauge,
     pub(crate) subscriptions: Gauge,
     pub(crate) bus_publications: Counter,
     pub(crate) bus_gaps: Counter,
+    pub(crate) positions_behind: Counter,
     pub(crate) bus_repeats: Counter,
     pub(crate) fan_out: Counter,
     pub(crate) recovered: Counter,
@@ -128,9 +131,13 @@ impl MetricSource for HubMetrics {
 
 impl HubMetrics {
     fn collect_channels(&self, sink: &mut dyn MetricSink) {
-        let help = "Channels that a session of this node is subscribed to.";
+        let help = "Clients connected to this node.";
+        sink.gauge("hub_clients", help, &[], self.clients.get());
+        let help = "Subscriptions ended because the reader was too slow.";
+        sink.counter("hub_slow_cuts", help, &[], self.slow_cuts.get());
+        let help = "Channels that a client of this node is subscribed to.";
         sink.gauge("hub_channels", help, &[], self.channels.get());
-        let help = "Subscriptions of sessions to channels.";
+        let help = "Subscriptions of clients to channels.";
         sink.gauge("hub_subscriptions", help, &[], self.subscriptions.get());
         let help = "Publications that came from the bus.";
         sink.counter("hub_bus_publications", help, &[], self.bus_publications.get());
@@ -138,7 +145,9 @@ impl HubMetrics {
         sink.counter("hub_bus_repeats", help, &[], self.bus_repeats.get());
         let help = "Gaps that the bus reported or that were seen in the offsets.";
         sink.counter("hub_bus_gaps", help, &[], self.bus_gaps.get());
-        let help = "Publications offered to the mailboxes of subscribers.";
+        let help = "Channels whose live flow stood behind their history and was repaired.";
+        sink.counter("hub_positions_behind", help, &[], self.positions_behind.get());
+        let help = "Publications offered to subscribers.";
         sink.counter("hub_fan_out", help, &[], self.fan_out.get());
         let help = "Times a subscriber was told that publications are missing.";
         sink.counter("hub_channel_gaps", help, &[], self.channel_gaps.get());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use naru_domain::{ChannelName, DeviceKey, SessionId, Timestamp};
+use naru_domain::{DeviceKey, SessionId, Timestamp};
 use parking_lot::{Mutex, RwLock};
 
 use crate::session::{JournalCursor, Moment, Session};
@@ -34,8 +34,6 @@ pub(crate) struct Live {
     pub(crate) current: Option<Box<Current>>,
     /// Whether the timer has this session; it has each at most once.
     pub(crate) is_timed: bool,
-    /// The channels this session is subscribed to.
-    pub(crate) channels: Vec<ChannelName>,
 }
 
 /// The connection that acts for a session.

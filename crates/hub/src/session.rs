@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use naru_domain::{CloseReason, Delivery, DeliveryBody, DeliveryClass, Generation, Offset};
+use naru_domain::{CloseReason, Delivery, Generation, Offset};
 
 use crate::mailbox::{Mailbox, MailboxLimits, Pushed, Tally};
 
@@ -55,15 +55,6 @@ impl SessionState {
     }
 }
 
-/// Who numbers the reliable stream. The two never mix: a session has one kind for life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Numbering {
-    /// The sender: each reliable delivery brings its offset.
-    External,
-    /// The hub: each reliable delivery gets the next offset, whatever it brought.
-    Hub,
-}
-
 /// The session has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended(pub CloseReason);
@@ -73,18 +64,16 @@ pub struct Ended(pub CloseReason);
 pub struct Session {
     state: SessionState,
     generation: Generation,
-    numbering: Numbering,
     mailbox: Mailbox,
 }
 
 impl Session {
     /// A suspended session that nobody was attached to yet.
     #[must_use]
-    pub fn new(numbering: Numbering, handed_over: Offset, until: Option<Moment>) -> Session {
+    pub fn new(handed_over: Offset, until: Option<Moment>) -> Session {
         Session {
             state: SessionState::Suspended { until },
             generation: Generation(0),
-            numbering,
             mailbox: Mailbox::starting_after(handed_over),
         }
     }
@@ -99,12 +88,6 @@ impl Session {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
-    }
-
-    /// Who numbers its stream.
-    #[must_use]
-    pub fn numbering(&self) -> Numbering {
-        self.numbering
     }
 
     /// What waits.
@@ -150,33 +133,15 @@ impl Session {
     /// Takes a delivery in. `Err` if the session has ended.
     pub fn deliver(
         &mut self,
-        mut delivery: Delivery,
+        delivery: Delivery,
         limits: &MailboxLimits,
         tally: &mut Tally,
     ) -> Result<Pushed, Ended> {
         if let SessionState::Closed(reason) = self.state {
             return Err(Ended(reason));
         }
-        if self.numbering == Numbering::Hub {
-            delivery.offset = self.mailbox.last().next();
-        }
         let reader_is_there = self.state == SessionState::Active;
         Ok(self.mailbox.push(delivery, reader_is_there, limits, tally))
-    }
-
-    /// Tells the reader that `count` (at least 1) deliveries of a stream that the hub numbers are lost:
-    /// they use up as many offsets.
-    pub fn deliver_gap(
-        &mut self,
-        count: u64,
-        limits: &MailboxLimits,
-        tally: &mut Tally,
-    ) -> Result<Pushed, Ended> {
-        let from = self.mailbox.last().next();
-        let to = Offset(self.mailbox.last().0 + count.max(1));
-        let body = DeliveryBody::Gap { from, to };
-        let gap = Delivery { offset: to, class: DeliveryClass::Reliable, body };
-        self.deliver(gap, limits, tally)
     }
 
     /// See [`Mailbox::take`]. A replaced attachment gets nothing.

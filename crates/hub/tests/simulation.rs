@@ -13,12 +13,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use naru_domain::ports::HistoryPage;
 use naru_domain::{
-    ChannelName, CloseReason, Delivery, DeliveryBody, DeliveryClass, Epoch, Generation, Offset,
-    Position, Publication, Timestamp,
+    CloseReason, Delivery, DeliveryBody, DeliveryClass, Epoch, Generation, Offset, PhoneReply,
+    Position, Publication, ReplyBody, Timestamp,
 };
 use naru_hub::channel::{Follower, Joined, Offer};
 use naru_hub::mailbox::{MailboxLimits, Pushed, Tally};
-use naru_hub::session::{Expiry, JournalCursor, Moment, Numbering, Session, SessionState};
+use naru_hub::session::{Expiry, JournalCursor, Moment, Session, SessionState};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -42,11 +42,14 @@ fn eprint_seed(seed: u64) {
 }
 
 fn body(number: u64, bytes: usize) -> DeliveryBody {
-    let position = Position { epoch: Epoch(1), offset: Offset(number) };
-    let data = Bytes::from(vec![0; bytes]);
-    let publication = Publication { position, data, at: Timestamp(0), key: None };
-    let channel = ChannelName::parse("c").expect("invariant: the name is valid");
-    DeliveryBody::Publication(channel, Arc::new(publication))
+    // The room says which one it is.
+    let reply = PhoneReply {
+        room: number.to_string().into(),
+        channel_id: "".into(),
+        body: ReplyBody::Text("x".repeat(bytes).into()),
+        scheduled: false,
+    };
+    DeliveryBody::Phone(Arc::new(reply))
 }
 
 fn reliable(offset: u64, bytes: usize) -> Delivery {
@@ -69,12 +72,11 @@ impl Seen {
                 self.missing += to.0 - from.0 + 1;
                 (from.0, to.0)
             }
-            DeliveryBody::Publication(_, publication) => {
-                assert_eq!(publication.position.offset, delivery.offset, "another's body");
+            DeliveryBody::Phone(reply) => {
+                assert_eq!(*reply.room, *delivery.offset.0.to_string(), "another's body");
                 self.messages += 1;
                 (delivery.offset.0, delivery.offset.0)
             }
-            DeliveryBody::Phone(_) => unreachable!("no phones here"),
         };
         assert_eq!(from, self.up_to + 1, "a hole or a repeat in front of {from}-{to}");
         self.up_to = to;
@@ -129,7 +131,7 @@ impl Phone {
     fn new(seed: u64) -> Phone {
         let mut random = StdRng::seed_from_u64(seed);
         let limits = if random.random_bool(0.5) {
-            MailboxLimits { count_max: random.random_range(1..20), bytes_max: 200 }
+            MailboxLimits { count_max: random.random_range(1..20), bytes_max: 500 }
         } else {
             MailboxLimits { count_max: 10_000, bytes_max: 1 << 20 }
         };
@@ -139,7 +141,7 @@ impl Phone {
             accepted: 0,
             sizes: Vec::new(),
             journal: 0,
-            session: Session::new(Numbering::External, Offset(0), None),
+            session: Session::new(Offset(0), None),
             cursor: JournalCursor::new(Offset(0)),
             dispatched: 0,
             current: None,
@@ -257,7 +259,7 @@ impl Phone {
 
     /// kill -9: only the store and the journal are left. What they say was not handed over comes first.
     fn restart(&mut self) {
-        self.session = Session::new(Numbering::External, Offset(self.journal), None);
+        self.session = Session::new(Offset(self.journal), None);
         self.cursor = JournalCursor::new(Offset(self.journal));
         self.current = None;
         self.stale.clear();
@@ -377,7 +379,8 @@ impl Channel {
     fn publish(&mut self, random: &mut StdRng) {
         self.top += 1;
         let position = Position { epoch: self.epoch, offset: Offset(self.top) };
-        let publication = Publication { position, data: Bytes::new(), at: Timestamp(0), key: None };
+        let publication =
+            Publication { position, data: Bytes::new(), meta: None, at: Timestamp(0), key: None };
         let publication = Arc::new(publication);
         self.kept.push_back(Arc::clone(&publication));
         while self.kept.len() > self.keep_max {
@@ -580,7 +583,7 @@ fn bounds_of_a_suspension_end_a_session_in_time_and_never_an_attached_one() {
         let mut random = StdRng::seed_from_u64(seed);
         let (mut now, mut tally) = (Moment(0), Tally::default());
         let mut until = Some(Moment(100));
-        let mut session = Session::new(Numbering::Hub, Offset(0), until);
+        let mut session = Session::new(Offset(0), until);
         for _ in 0..100 {
             now = Moment(now.0 + random.random_range(0..60));
             match random.random_range(0..4) {

@@ -131,6 +131,12 @@ enum Bench {
     BridgeKill(naru_bench::kill::KillArgs),
     /// A bare line-echo server to compare with
     BridgeFloor(naru_bench::floor::FloorArgs),
+    /// STOMP clients, over WebSocket or TCP: fan-out, rest, churn, storms, durable publishes
+    Stomp(naru_bench::chat::StompArgs),
+    /// Centrifuge clients, JSON or Protobuf: the same runs
+    Centrifuge(naru_bench::chat::CentrifugeArgs),
+    /// A bare-socket chat server to compare with, and the same runs against it
+    Floor(naru_bench::chat::floor::FloorArgs),
 }
 
 /// Does what was asked for.
@@ -180,6 +186,9 @@ fn bench(settings: &Settings, what: Bench) -> anyhow::Result<ExitCode> {
             sign_with(settings, &mut args.pair)?;
             service::runtime_with(args.threads)?.block_on(naru_bench::floor::run(args))
         }
+        Bench::Stomp(args) => naru_bench::chat::stomp(args),
+        Bench::Centrifuge(args) => naru_bench::chat::centrifuge(args),
+        Bench::Floor(args) => naru_bench::chat::floor::run(args),
     }
 }
 

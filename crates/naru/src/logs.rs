@@ -18,8 +18,8 @@ use tracing_subscriber::{Layer, Registry, fmt as format};
 use crate::config::LogFormat;
 
 /// The categories: an event's target is `naru::` and one of these.
-pub(crate) const CATEGORIES: [&str; 8] =
-    ["bridge", "hub", "bots", "hooks", "schedules", "store", "admin", "serve"];
+pub(crate) const CATEGORIES: [&str; 10] =
+    ["bridge", "client", "stomp", "hub", "bots", "hooks", "schedules", "store", "admin", "serve"];
 /// Closer looks at once; a forgotten one ends by itself.
 const LOOKS_MAX: usize = 32;
 

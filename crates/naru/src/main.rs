@@ -1,6 +1,7 @@
 //! The binary: configuration, command line, wiring, signals, drain. It sees every other crate, and
 //! nothing sees it.
 
+mod chat;
 mod cli;
 mod config;
 mod control;
@@ -9,6 +10,8 @@ mod logs;
 mod operate;
 mod serve;
 mod service;
+mod stomp;
+mod watchdog;
 
 use std::process::ExitCode;
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use naru_admin::{
-    AdminOptions, AdminServer, Bootstrap, BotsControl, NodeDescription, NodeHealth, Services,
+    AccountLogins, AdminLimits, AdminOptions, AdminServer, Bootstrap, BotsControl, NodeDescription,
+    NodeHealth, Services,
 };
 use naru_bots::hook::{AddressGuard, CallLimits, HookBounds};
 use naru_bots::{Bots, BotsOptions, FirstContact, Retention, SchedulerLimits};
@@ -28,10 +29,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::chat::ChatDoors;
 use crate::config::{self, ApprovalPolicy, Config, Namespace, Processing, Sources};
 use crate::control::PolicyControl;
 use crate::logs::LogPolicy;
-use crate::{keys, service};
+use crate::stomp::{self, StompService};
+use crate::watchdog::Watchdog;
+use crate::{chat, keys, service};
 
 /// Unless configured: what Kubernetes grants by default, less some seconds to spare.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -52,6 +56,20 @@ pub(crate) fn run(config: Config, sources: Sources) -> anyhow::Result<ExitCode> 
         let server = Node::start(config, policy, sources).await?;
         server.serve().await
     })
+}
+
+/// Where the node listens.
+struct Addresses {
+    bridge: SocketAddr,
+    http: SocketAddr,
+    stomp: Option<SocketAddr>,
+}
+
+impl Addresses {
+    fn all(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let stomp = self.stomp.map(|address| ("stomp", address));
+        [("bridge", self.bridge), ("http", self.http)].into_iter().chain(stomp)
+    }
 }
 
 /// A node that has started everything and serves.
@@ -90,13 +108,22 @@ impl Node {
             Some(store.journal()),
             Arc::clone(&clock),
         );
-        let options = bots_options(&config)?;
+        // Everything is bound before anything is served: a port in use is found in time.
+        let http_tls = tls(&config.http.tls_certificate, &config.http.tls_key)?;
+        let admin = AdminServer::bind(AdminOptions {
+            tls: http_tls.as_ref().map(Tls::shared),
+            api_keys: config.http.api_keys.iter().map(|key| key.reveal().to_owned()).collect(),
+            ..AdminOptions::new(config.http.listen)
+        })
+        .await
+        .with_context(|| in_use("http", config.http.listen))?;
+        let http_address = admin.local_addr();
+
+        let options = bots_options(&config, http_address)?;
         let ports = naru_bots::Ports::of(&store);
         let bots = Bots::start(options, ports, hub.clone(), Arc::clone(&clock)).await?;
 
-        // Everything is bound before anything is served: a port in use is found in time.
         let bridge_tls = tls(&config.bridge.tls_certificate, &config.bridge.tls_key)?;
-        let http_tls = tls(&config.http.tls_certificate, &config.http.tls_key)?;
         let bridge = BridgeServer::bind(
             config.bridge.listen,
             bridge_options(&config),
@@ -108,34 +135,50 @@ impl Node {
         )
         .with_context(|| in_use("bridge", config.bridge.listen))?;
         let bridge_address = bridge.local_addr()?;
-        let admin = AdminServer::bind(AdminOptions {
-            tls: http_tls.as_ref().map(Tls::shared),
-            api_keys: config.http.api_keys.iter().map(|key| key.reveal().to_owned()).collect(),
-            ..AdminOptions::new(config.http.listen)
-        })
-        .await
-        .with_context(|| in_use("http", config.http.listen))?;
-        let http_address = admin.local_addr();
 
+        let client = chat::client_gateway(&config, &hub, &clock)?;
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
+        let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default());
+        let stomp_tls = tls(&config.stomp.tls_certificate, &config.stomp.tls_key)?;
+        let stomp = StompService::bind(&config, stomp_tls, &hub, Arc::new(logins), None, &clock)?;
+        let addresses = Addresses {
+            bridge: bridge_address,
+            http: http_address,
+            stomp: stomp.as_ref().map(|stomp| stomp.address),
+        };
         let bootstrap =
             naru_admin::bootstrap(&admin_ports, &config.data_dir, clock.as_ref()).await?;
         put_users(&config, &admin_ports, clock.as_ref()).await?;
         let health = Arc::new(NodeHealth::new(Some(Arc::clone(&store) as _)));
-        let metrics: Vec<Arc<dyn MetricSource>> =
+        let mut metrics: Vec<Arc<dyn MetricSource>> =
             vec![bridge.counters(), hub.metrics(), bus_metrics, bots.metrics(), store.metrics()];
+        metrics.extend(client.as_ref().map(|client| client.counters() as _));
+        metrics.extend(stomp.as_ref().map(|stomp| stomp.gateway.counters() as _));
         let services = Services {
             ports: admin_ports,
             control: Arc::new(BotsControl::new(bots.clone(), hub.clone())),
             logs: Arc::new(PolicyControl::new(policy.clone(), Arc::clone(&clock))),
             health: Arc::clone(&health) as _,
             metrics,
-            node: describe(&config, bridge_address, http_address, clock.as_ref()),
+            node: describe(&config, &addresses, clock.as_ref()),
             clock: Arc::clone(&clock),
+            chat: client.as_ref().map(|client| chat::services(&config, &hub, client)),
+            doors: Some(Arc::new(ChatDoors::new(
+                &config,
+                client.clone(),
+                stomp.as_ref().map(|stomp| stomp.gateway.clone()),
+            ))),
         };
 
         let node = Node {
-            certificates: [bridge_tls, http_tls].into_iter().flatten().collect(),
+            certificates: [
+                bridge_tls,
+                http_tls,
+                stomp.as_ref().and_then(|stomp| stomp.tls.clone()),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
             run_file: config.data_dir.join(RUN_FILE),
             config,
             sources,
@@ -161,12 +204,20 @@ impl Node {
         });
         let stop = node.stop_bridge.clone();
         node.spawn("bridge", &node.stop_bridge, bridge.run(stop));
+        if let Some(client) = client {
+            let stop = node.stop_bridge.clone();
+            node.spawn("client", &node.stop_bridge, client.run(stop));
+        }
+        if let Some(stomp) = stomp {
+            let stop = node.stop_bridge.clone();
+            node.spawn("stomp", &node.stop_bridge, stomp.run(stop));
+        }
         let stop = node.stop_admin.clone();
         node.spawn("admin", &node.stop_admin, admin.run(services, stop));
         for certificate in &node.certificates {
             node.tasks.spawn(certificate.clone().watch(node.stop_admin.clone()));
         }
-        node.announce(bridge_address, http_address, &bootstrap)?;
+        node.announce(&addresses, &bootstrap)?;
         Ok(node)
     }
 
@@ -178,7 +229,8 @@ impl Node {
         service: impl Future<Output = ()> + Send + 'static,
     ) {
         let (stop, health) = (stop.clone(), Arc::clone(&self.health));
-        let tracker = if name == "bridge" { &self.bridge_tasks } else { &self.tasks };
+        let is_gateway = matches!(name, "bridge" | "client" | "stomp");
+        let tracker = if is_gateway { &self.bridge_tasks } else { &self.tasks };
         let running = tracker.spawn(service);
         self.tasks.spawn(async move {
             let ended = running.await;
@@ -190,25 +242,22 @@ impl Node {
     }
 
     /// Tells people, scripts and systemd that the node is up.
-    fn announce(
-        &self,
-        bridge: SocketAddr,
-        http: SocketAddr,
-        bootstrap: &Bootstrap,
-    ) -> anyhow::Result<()> {
-        let run = serde_json::json!({
+    fn announce(&self, addresses: &Addresses, bootstrap: &Bootstrap) -> anyhow::Result<()> {
+        let mut run = serde_json::json!({
             "pid": std::process::id(),
             "version": env!("CARGO_PKG_VERSION"),
-            "bridge": bridge.to_string(),
-            "http": http.to_string(),
         });
+        for (name, address) in addresses.all() {
+            run[name] = address.to_string().into();
+        }
         // Written beside and renamed, so that nobody reads half of it.
         let temporary = self.run_file.with_extension("tmp");
         std::fs::write(&temporary, run.to_string())
             .and_then(|()| std::fs::rename(&temporary, &self.run_file))
             .with_context(|| format!("cannot write {}", self.run_file.display()))?;
         self.health.started();
-        banner(&self.config, bridge, http, bootstrap);
+        banner(&self.config, addresses, bootstrap);
+        let Addresses { bridge, http, .. } = addresses;
         info!(target: "naru::serve", %bridge, %http, "serving");
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             warn!(target: "naru::serve", %error, "the service manager was not told");
@@ -218,17 +267,17 @@ impl Node {
 
     async fn serve(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new()?;
-        let watchdog = sd_notify::watchdog_enabled().map(|period| period / 2);
-        let mut beats = tokio::time::interval(watchdog.unwrap_or(Duration::from_secs(3_600)));
+        let health = Arc::clone(&self.health);
+        let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled(), health);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Reload => self.reload(),
                     Signal::Stop => break,
                 },
-                _ = beats.tick() => if watchdog.is_some() {
+                () = watchdog.beat() => {
                     drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
-                },
+                }
             }
         }
         info!(target: "naru::serve", "stopping; a second signal ends at once");
@@ -371,12 +420,15 @@ fn make_private_folder(path: &Path) -> anyhow::Result<()> {
 /// Each connection takes a descriptor; the files, the listeners and the API's connections the rest.
 fn raise_descriptor_limit(config: &Config) {
     const REST: u64 = 1_024;
-    let need = config.bridge.connections_max as u64 + REST;
+    let connections = config.bridge.connections_max
+        + config.client.connections_max
+        + config.stomp.connections_max;
+    let need = connections as u64 + REST;
     match rlimit::increase_nofile_limit(need) {
         Ok(limit) if limit < need => {
             warn!(
                 target: "naru::serve", limit, need,
-                "the limit of open files is too low for bridge.connections_max; raise it (LimitNOFILE)",
+                "the limit of open files is too low for the connections allowed; raise it (LimitNOFILE)",
             );
         }
         Ok(_) => {}
@@ -384,7 +436,7 @@ fn raise_descriptor_limit(config: &Config) {
     }
 }
 
-fn in_use(name: &str, address: SocketAddr) -> String {
+pub(crate) fn in_use(name: &str, address: SocketAddr) -> String {
     format!(
         "cannot listen on {address} ({name}.listen): is another program, or another naru, using it?"
     )
@@ -410,6 +462,9 @@ fn local_bus(
     for (name, settings) in &config.channels.namespaces {
         options.namespaces.insert(name.clone(), namespace(settings));
     }
+    stomp::add_kept(&mut options.namespaces);
+    // Whatever fits into a frame fits into a channel.
+    options.data_bytes_max = options.data_bytes_max.max(config.stomp.max_frame_bytes.as_usize());
     let history: Arc<dyn History> = Arc::clone(store) as _;
     LocalBus::new(options, Some(history), Arc::clone(clock))
 }
@@ -427,7 +482,13 @@ fn hub_options(config: &Config) -> HubOptions {
         count_max: config.limits.mailbox_messages,
         bytes_max: config.limits.mailbox_bytes.as_usize(),
     };
-    HubOptions { mailbox, ..HubOptions::default() }
+    HubOptions {
+        mailbox,
+        subscriptions_per_client_max: config.client.channels_max,
+        connections_per_user_max: config.client.user_connections_max,
+        recovery_publications_max: config.client.history_max,
+        ..HubOptions::default()
+    }
 }
 
 fn bridge_options(config: &Config) -> BridgeOptions {
@@ -451,7 +512,7 @@ fn bridge_options(config: &Config) -> BridgeOptions {
     }
 }
 
-fn bots_options(config: &Config) -> anyhow::Result<BotsOptions> {
+fn bots_options(config: &Config, http: SocketAddr) -> anyhow::Result<BotsOptions> {
     let first_contact = |policy: ApprovalPolicy| match policy {
         ApprovalPolicy::Manual => FirstContact::Manual,
         ApprovalPolicy::Auto => FirstContact::Auto,
@@ -492,9 +553,24 @@ fn bots_options(config: &Config) -> anyhow::Result<BotsOptions> {
             attempts_max: config.hooks.attempts,
             in_flight_max: config.hooks.concurrency,
         },
+        reply_url: reply_url(config, http),
         schedule_catch_up: bots.schedule_catch_up.0,
         ..BotsOptions::default()
     })
+}
+
+/// Where webhook bots send later replies, if it is known how they reach this server.
+fn reply_url(config: &Config, http: SocketAddr) -> Option<String> {
+    let base = match config.http.public_url.trim_end_matches('/') {
+        "" if http.ip().is_loopback() => format!("{}://{http}", scheme(config)),
+        "" => return None,
+        url => url.to_owned(),
+    };
+    Some(format!("{base}/api/messages/{{id}}/replies"))
+}
+
+fn scheme(config: &Config) -> &'static str {
+    if config.http.tls_certificate.is_some() { "https" } else { "http" }
 }
 
 fn retention(config: &Config) -> Retention {
@@ -506,6 +582,7 @@ fn retention(config: &Config) -> Retention {
             PurgeKind::Pings => config.retention.pings,
             PurgeKind::SystemSamples => config.retention.system_samples,
             PurgeKind::ScheduleRuns => config.retention.schedule_runs,
+            PurgeKind::SendKeys => config.retention.send_keys,
         };
         (kind, u32::try_from(keep.0.as_secs() / 86_400).unwrap_or(u32::MAX))
     });
@@ -525,7 +602,7 @@ fn memory_limit(config: &Config) -> u64 {
     }
 }
 
-fn node_name(config: &Config) -> String {
+pub(crate) fn node_name(config: &Config) -> String {
     if !config.node.name.is_empty() {
         return config.node.name.clone();
     }
@@ -552,12 +629,7 @@ async fn put_users(
     Ok(())
 }
 
-fn describe(
-    config: &Config,
-    bridge: SocketAddr,
-    http: SocketAddr,
-    clock: &dyn Clock,
-) -> NodeDescription {
+fn describe(config: &Config, addresses: &Addresses, clock: &dyn Clock) -> NodeDescription {
     let processing = match config.bots.processing {
         Processing::Queued => "queued",
         Processing::Direct => "direct",
@@ -567,10 +639,10 @@ fn describe(
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: node_name(config),
         started_at: clock.now(),
-        listeners: vec![
-            ("bridge".to_owned(), bridge.to_string()),
-            ("http".to_owned(), http.to_string()),
-        ],
+        listeners: addresses
+            .all()
+            .map(|(name, address)| (name.to_owned(), address.to_string()))
+            .collect(),
         modes: vec![
             ("processing".to_owned(), processing.to_owned()),
             ("durability".to_owned(), durability.to_owned()),
@@ -580,12 +652,18 @@ fn describe(
 
 /// What a person sees who just started it: where everything is, and what to do next.
 #[expect(clippy::print_stdout, reason = "the one text that `naru serve` writes for people")]
-fn banner(config: &Config, bridge: SocketAddr, http: SocketAddr, bootstrap: &Bootstrap) {
-    let scheme = if config.http.tls_certificate.is_some() { "https" } else { "http" };
+fn banner(config: &Config, addresses: &Addresses, bootstrap: &Bootstrap) {
+    let Addresses { bridge, http, stomp } = addresses;
+    let scheme = scheme(config);
     let data_dir = config.data_dir.display();
     println!("Naru {} is up.", env!("CARGO_PKG_VERSION"));
     println!("  phones (bridge)  {bridge}{}", tls_mark(config.bridge.tls_certificate.is_some()));
     println!("  HTTP             {scheme}://{http}  (/api, /health/live, /health/ready, /metrics)");
+    if let Some(stomp) = stomp {
+        let tls = tls_mark(config.stomp.tls_certificate.is_some());
+        let ws = if scheme == "https" { "wss" } else { "ws" };
+        println!("  STOMP            {stomp}{tls}  and {ws}://{http}{}", config.stomp.path);
+    }
     println!("  data             {data_dir}");
     if config.bridge.keys.is_empty() {
         println!("  phones sign with the secret and salt in {data_dir}/{}", keys::KEY_FILE);

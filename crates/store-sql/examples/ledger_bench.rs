@@ -105,5 +105,6 @@ fn settlement(message: &MessageRecord) -> Settlement {
         state: MessageState::Done,
         failure: "".into(),
         replies: vec![reply],
+        keyed: None,
     }
 }

@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::engine::JobError;
 use crate::ledger::repeat;
+use crate::publication_meta as meta;
 use crate::rows::{self, add};
 use crate::store::SqlStore;
 
@@ -82,12 +83,13 @@ async fn append(
             add(&mut arguments, publication.at.0)?;
             add(&mut arguments, publication.key.clone())?;
             add(&mut arguments, publication.data.to_vec())?;
+            add(&mut arguments, publication.meta.as_deref().map(meta::encode))?;
         }
         // The same place again is the same publication, tried again after an unclear outcome.
         let sql = format!(
-            "INSERT INTO publications (channel, place, at, once_key, data) VALUES {} \
+            "INSERT INTO publications (channel, place, at, once_key, data, meta) VALUES {} \
              ON CONFLICT (channel, place) DO NOTHING",
-            repeat(chunk.len(), "(?,?,?,?,?)")
+            repeat(chunk.len(), "(?,?,?,?,?,?)")
         );
         sqlx::query_with(AssertSqlSafe(sql), arguments)
             .persistent(chunk.len() == CHUNK || chunk.len() == 1)
@@ -162,7 +164,7 @@ async fn load_snapshot(
         sqlx::query_as(sql).bind(channel.as_str()).fetch_optional(&mut *sqlite).await?;
     let Some((key, epoch, top)) = known else { return Ok(None) };
     let epoch = Epoch(epoch.cast_unsigned());
-    let sql = "SELECT place, at, once_key, data FROM publications \
+    let sql = "SELECT place, at, once_key, data, meta FROM publications \
                WHERE channel = ? AND place > ? ORDER BY place LIMIT ?";
     let rows = sqlx::query(sql).bind(key).bind(after).bind(limit).fetch_all(sqlite).await?;
     let publications = rows.iter().map(|row| publication(row, epoch));
@@ -175,6 +177,10 @@ fn publication(row: &SqliteRow, epoch: Epoch) -> Result<Arc<Publication>, sqlx::
     Ok(Arc::new(Publication {
         position,
         data: Bytes::from(row.try_get::<Vec<u8>, _>(3)?),
+        meta: row
+            .try_get::<Option<Vec<u8>>, _>(4)?
+            .and_then(|raw| meta::decode(&raw))
+            .map(Arc::new),
         at: Timestamp(row.try_get(1)?),
         key: row.try_get::<Option<String>, _>(2)?.map(Arc::from),
     }))

@@ -17,6 +17,7 @@ mod migrate;
 mod monitors;
 mod options;
 mod places;
+mod publication_meta;
 mod rows;
 mod schedules;
 mod sqlite;

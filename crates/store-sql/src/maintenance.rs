@@ -100,6 +100,7 @@ fn find(kind: PurgeKind) -> &'static str {
         PurgeKind::ScheduleRuns => {
             "SELECT id FROM schedule_runs WHERE ran_at < ?1 ORDER BY id LIMIT ?2"
         }
+        PurgeKind::SendKeys => "SELECT id FROM send_keys WHERE at < ?1 ORDER BY id LIMIT ?2",
     }
 }
 
@@ -119,5 +120,6 @@ fn remove(kind: PurgeKind) -> &'static str {
         PurgeKind::ScheduleRuns => {
             "DELETE FROM schedule_runs WHERE id IN (SELECT value FROM json_each(?))"
         }
+        PurgeKind::SendKeys => "DELETE FROM send_keys WHERE id IN (SELECT value FROM json_each(?))",
     }
 }

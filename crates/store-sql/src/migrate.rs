@@ -17,11 +17,19 @@ pub(crate) struct Migration {
 }
 
 /// All steps for SQLite, in order. An applied step is never changed: a new one follows it.
-pub(crate) const SQLITE: &[Migration] = &[Migration {
-    version: 1,
-    name: "base",
-    sql: include_str!("../migrations/sqlite/0001_base.sql"),
-}];
+pub(crate) const SQLITE: &[Migration] = &[
+    Migration { version: 1, name: "base", sql: include_str!("../migrations/sqlite/0001_base.sql") },
+    Migration {
+        version: 2,
+        name: "send_keys",
+        sql: include_str!("../migrations/sqlite/0002_send_keys.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "publication_meta",
+        sql: include_str!("../migrations/sqlite/0003_publication_meta.sql"),
+    },
+];
 
 /// A step that a database still lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,9 +11,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use naru_domain::ports::{
-    Bus, BusError, BusEvent, History, HistoryPage, HistoryQuery, NamespaceOptions, StoreError,
+    Bus, BusError, BusEvent, History, HistoryPage, HistoryQuery, NamespaceOptions, Post, StoreError,
 };
-use naru_domain::{ChannelName, Durability, Epoch, Offset, Position, Publication};
+use naru_domain::{
+    ChannelName, Durability, Epoch, Membership, Offset, PartyInfo, Position, Publication,
+    PublicationMeta,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -50,6 +53,10 @@ pub async fn bus<F: Future<Output = Opened>>(open: impl Fn() -> F) {
     only_wanted_channels_send_events(open().await).await;
     a_publication_that_is_too_large_leaves_no_trace(open().await).await;
     a_channel_without_history_delivers_and_promises_nothing(open().await).await;
+    what_travels_with_a_publication_arrives_and_is_kept(open().await).await;
+    a_publication_that_skips_history_arrives_without_a_place(open().await).await;
+    removed_history_is_gone_and_the_position_stays(open().await).await;
+    who_enters_and_leaves_is_told_in_order(open().await).await;
 }
 
 /// The channel with this name.
@@ -71,11 +78,11 @@ fn ok<T>(result: Result<T, BusError>) -> T {
 }
 
 async fn publish(bus: &Arc<dyn Bus>, name: &str, text: &str) -> Position {
-    ok(bus.publish(&channel(name), Bytes::from(text.to_owned()), None).await)
+    ok(bus.publish(&channel(name), Post::new(text.to_owned())).await)
 }
 
 async fn publish_with_key(bus: &Arc<dyn Bus>, name: &str, text: &str, key: &str) -> Position {
-    ok(bus.publish(&channel(name), Bytes::from(text.to_owned()), Some(Arc::from(key))).await)
+    ok(bus.publish(&channel(name), Post::new(text.to_owned()).with_key(key)).await)
 }
 
 async fn history(
@@ -131,7 +138,7 @@ async fn bodies_come_back_byte_for_byte((bus, mut events): Opened) {
     let name = "kept:\u{1F980} a'b\"c%_ ::";
     ok(bus.subscribe(&channel(name)).await);
     for body in &bodies {
-        ok(bus.publish(&channel(name), body.clone(), None).await);
+        ok(bus.publish(&channel(name), Post::new(body.clone())).await);
     }
     for body in &bodies {
         let (came_from, publication) = next(&mut events).await;
@@ -252,6 +259,66 @@ async fn an_event_is_in_history_when_it_arrives((bus, mut events): Opened) {
     publishing.join_all().await;
 }
 
+async fn what_travels_with_a_publication_arrives_and_is_kept((bus, mut events): Opened) {
+    ok(bus.subscribe(&channel("kept:a")).await);
+    let publisher = PartyInfo {
+        user: Arc::from("42"),
+        client: Arc::from("c1"),
+        conn_info: Bytes::from_static(b"{\"n\":1}"),
+        chan_info: Bytes::from_static(&[0, 255]),
+    };
+    let tags = vec![("content-type".into(), "text/plain".into()), ("b".into(), "".into())];
+    let meta = Arc::new(PublicationMeta { publisher: Some(publisher), tags, is_delta: true });
+    let post = Post { meta: Some(Arc::clone(&meta)), ..Post::new("text") };
+    ok(bus.publish(&channel("kept:a"), post).await);
+    assert_eq!(next(&mut events).await.1.meta.as_ref(), Some(&meta));
+    let page = history(&bus, "kept:a", None, 10).await;
+    assert_eq!(page.publications[0].meta.as_ref(), Some(&meta));
+}
+
+async fn a_publication_that_skips_history_arrives_without_a_place((bus, mut events): Opened) {
+    ok(bus.subscribe(&channel("kept:a")).await);
+    let top = publish(&bus, "kept:a", "kept").await;
+    let passing = Post { skip_history: true, ..Post::new("passing") };
+    assert_eq!(ok(bus.publish(&channel("kept:a"), passing).await).offset, Offset(0));
+    assert_eq!(next(&mut events).await.1.data, "kept");
+    let (_, passed) = next(&mut events).await;
+    assert_eq!((&passed.data[..], passed.position.offset), (&b"passing"[..], Offset(0)));
+    let page = history(&bus, "kept:a", None, 10).await;
+    assert_eq!((offsets(&page), page.top), (vec![1], top));
+}
+
+async fn removed_history_is_gone_and_the_position_stays((bus, _events): Opened) {
+    let first = publish(&bus, "kept:a", "1").await;
+    let top = publish(&bus, "kept:a", "2").await;
+    ok(bus.remove_history(&channel("kept:a")).await);
+    let page = history(&bus, "kept:a", Some(first), 10).await;
+    assert_eq!((offsets(&page), page.top, page.complete), (vec![], top, false));
+    assert!(history(&bus, "kept:a", Some(top), 10).await.complete);
+    let next = publish(&bus, "kept:a", "3").await;
+    assert_eq!((next.epoch, next.offset), (top.epoch, Offset(3)));
+    ok(bus.remove_history(&channel("kept:never seen")).await);
+}
+
+async fn who_enters_and_leaves_is_told_in_order((bus, mut events): Opened) {
+    ok(bus.subscribe(&channel("bare:a")).await);
+    let party = PartyInfo { user: Arc::from("42"), ..PartyInfo::default() };
+    let memberships =
+        [true, false, true].map(|has_joined| Membership { has_joined, party: party.clone() });
+    for membership in &memberships {
+        bus.announce(&channel("bare:a"), Arc::new(membership.clone()));
+        bus.announce(&channel("bare:unwanted"), Arc::new(membership.clone()));
+    }
+    for expected in &memberships {
+        match timeout(Duration::from_secs(10), events.recv()).await {
+            Ok(Some(BusEvent::Membership(name, membership))) => {
+                assert_eq!((name, &*membership), (channel("bare:a"), expected));
+            }
+            other => panic!("expected a membership, got {other:?}"),
+        }
+    }
+}
+
 async fn only_wanted_channels_send_events((bus, mut events): Opened) {
     publish(&bus, "kept:a", "before").await;
     ok(bus.subscribe(&channel("kept:a")).await);
@@ -271,10 +338,10 @@ async fn only_wanted_channels_send_events((bus, mut events): Opened) {
 async fn a_publication_that_is_too_large_leaves_no_trace((bus, _events): Opened) {
     let max = bus.data_bytes_max();
     let largest = Bytes::from(vec![0; max]);
-    let first = ok(bus.publish(&channel("kept:a"), largest, None).await);
+    let first = ok(bus.publish(&channel("kept:a"), Post::new(largest)).await);
     assert_eq!(first.offset, Offset(1));
     let too_large = Bytes::from(vec![0; max + 1]);
-    let refused = bus.publish(&channel("kept:a"), too_large, Some(Arc::from("k"))).await;
+    let refused = bus.publish(&channel("kept:a"), Post::new(too_large).with_key("k")).await;
     assert_eq!(refused, Err(BusError::TooLarge { bytes: max + 1, max }));
     assert_eq!(publish_with_key(&bus, "kept:a", "x", "k").await.offset, Offset(2));
 }

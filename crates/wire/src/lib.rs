@@ -4,3 +4,7 @@
 //! what is too old and what happens next is the business of the gateways.
 
 pub mod bridge;
+pub mod centrifuge;
+pub mod delta;
+pub mod stomp;
+pub mod ws;

@@ -6,6 +6,7 @@ mod support;
 use std::path::Path;
 
 use support::checks::{check_decode, check_encode, check_split, check_verify};
+use support::ws::{check_ws_decode, check_ws_handshake};
 
 fn run(target: &str, check: fn(&[u8])) {
     let folder = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this"))
@@ -37,4 +38,14 @@ fn the_corpus_of_bridge_verify_passes() {
 #[test]
 fn the_corpus_of_bridge_encode_passes() {
     run("bridge_encode", check_encode);
+}
+
+#[test]
+fn the_corpus_of_ws_decode_passes() {
+    run("ws_decode", check_ws_decode);
+}
+
+#[test]
+fn the_corpus_of_ws_handshake_passes() {
+    run("ws_handshake", check_ws_handshake);
 }

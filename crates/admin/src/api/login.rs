@@ -103,7 +103,7 @@ async fn login(
     api.auth.source_failures.succeeded(&source.0);
     api.audit(&caller, "login", &caller.name, &json!({})).await?;
     renew_hash(&api, &account, credentials.password).await;
-    Ok(Json(api.auth.logins.begin(&account.name, account.role, api.now()).into()))
+    Ok(Json(api.auth.logins.begin(&account.name, account.role, api.moment()).into()))
 }
 
 /// A hash made with other costs is made again while the password is at hand. Not worth failing for.
@@ -130,7 +130,7 @@ async fn refresh(
     Body(body): Body<RefreshBody>,
 ) -> Result<Json<LoginView>, ApiError> {
     let refused = || ApiError::plain(Code::Unauthorized);
-    let now = api.now();
+    let now = api.moment();
     let name = api.auth.logins.account_of_refresh(&body.refresh_token, now);
     let name = name.ok_or_else(refused)?;
     // The account is read again: its role may have changed, or it may be gone.

@@ -4,6 +4,7 @@
 pub(crate) mod accounts;
 pub(crate) mod audit;
 pub(crate) mod bots;
+pub(crate) mod chat;
 pub(crate) mod dead_letters;
 pub(crate) mod devices;
 pub(crate) mod login;

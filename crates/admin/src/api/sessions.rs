@@ -162,6 +162,8 @@ pub(crate) struct QueueView {
     capacity: usize,
     /// Messages in work.
     in_work: usize,
+    /// Of them those whose handlers only wait, such as for a webhook, and hold no worker.
+    parked: usize,
     /// Whether the store takes messages.
     store_healthy: bool,
     workers: Vec<WorkerView>,
@@ -197,8 +199,8 @@ impl From<WorkerState> for WorkerView {
 }
 
 async fn queue(State(api): State<Api>) -> Json<QueueView> {
-    let QueueState { depth, capacity, in_work, is_store_healthy, workers } =
+    let QueueState { depth, capacity, in_work, parked, is_store_healthy, workers } =
         api.services.control.queue();
     let workers = workers.into_iter().map(WorkerView::from).collect();
-    Json(QueueView { depth, capacity, in_work, store_healthy: is_store_healthy, workers })
+    Json(QueueView { depth, capacity, in_work, parked, store_healthy: is_store_healthy, workers })
 }

@@ -1,6 +1,7 @@
 //! Who calls, and what they may do. Knows tokens, keys, logins and roles; knows no route by name: the
 //! route table says which role a route asks for.
 
+mod account_logins;
 mod bootstrap;
 mod logins;
 mod passwords;
@@ -20,10 +21,11 @@ use crate::keyed::{Backoff, Buckets};
 use crate::options::AdminOptions;
 use crate::services::Ports;
 
+pub use account_logins::AccountLogins;
 pub(crate) use bootstrap::TOKEN_PREFIX;
 pub use bootstrap::{Bootstrap, BootstrapError, OPERATOR_TOKEN_FILE, bootstrap, put_account};
 
-pub(crate) use logins::{LOGIN_ACCESS_PREFIX, LoginTokens, Logins};
+pub(crate) use logins::{LOGIN_ACCESS_PREFIX, LoginTokens, Logins, Moment};
 pub use passwords::PasswordCost;
 pub(crate) use passwords::Passwords;
 pub(crate) use tokens::{TokenCache, new_secret};
@@ -167,7 +169,7 @@ impl Auth {
             .ok_or_else(|| ApiError::plain(Code::Unauthorized))?;
         let hash = credential_hash(token);
         if token.starts_with(LOGIN_ACCESS_PREFIX) {
-            let login = self.logins.by_access(&hash, now);
+            let login = self.logins.by_access(&hash, tokio::time::Instant::now());
             let (name, role) = login.ok_or_else(|| ApiError::plain(Code::Unauthorized))?;
             return Ok(Caller {
                 name: format!("account:{name}").into(),

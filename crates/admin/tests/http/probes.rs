@@ -75,6 +75,7 @@ async fn the_node_names_its_modes_its_queue_and_its_busiest_stage() {
     assert_eq!(info["uptime_seconds"], 60);
     assert_eq!(info["modes"], json!([{ "name": "processing", "value": "queued" }]));
     let queue = server.get(&token, "/api/queue").await.expect(200).json();
+    assert_eq!((&queue["in_work"], &queue["parked"]), (&json!(4), &json!(3)));
     assert_eq!(queue["workers"][0]["state"], "busy");
     assert_eq!(queue["workers"][1]["state"], "idle");
     let found = server.get(&token, "/api/bottleneck").await.expect(200).json();

@@ -137,7 +137,8 @@ impl Control for ControlTwin {
             depth: 25,
             capacity: 100,
             is_store_healthy: true,
-            in_work: 1,
+            in_work: 4,
+            parked: 3,
             workers: vec![busy, WorkerState::default()],
         }
     }
@@ -282,6 +283,8 @@ impl Server {
                 modes: vec![("processing".to_owned(), "queued".to_owned())],
             },
             clock: clock.clone(),
+            chat: None,
+            doors: None,
         };
         let server = AdminServer::bind(options).await.expect("bind");
         let address = server.local_addr();

@@ -237,6 +237,38 @@ async fn a_5xx_is_called_again_with_the_same_delivery_id() {
     assert_eq!(trace(&seen[0]), trace(&seen[2]));
 }
 
+/// A wall clock that is an hour ahead, right, and an hour behind in turn.
+#[derive(Debug, Default)]
+struct JumpingClock(AtomicUsize);
+
+impl Clock for JumpingClock {
+    fn now(&self) -> Timestamp {
+        let hour = Duration::from_secs(3_600);
+        match self.0.fetch_add(1, SeqCst) % 3 {
+            0 => NOW.plus(hour),
+            1 => NOW,
+            _ => NOW.minus(hour),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_jumps_changes_neither_pauses_nor_deadlines() {
+    let busy = answer("503 Service Unavailable", "", b"busy");
+    let stub = Stub::start(vec![busy.clone(), busy, hello()]).await;
+    let webhook = Webhook::new(options(&stub.url), Arc::new(JumpingClock::default())).unwrap();
+    let called = timeout(Duration::from_secs(10), webhook.call(&message(7), 0)).await;
+    assert_eq!(called, Ok(Ok(text("hello"))));
+    let stamps: Vec<String> = stub
+        .seen()
+        .iter()
+        .filter_map(|seen| Some(seen.header("naru-signature")?.split_once(',')?.0.to_owned()))
+        .collect();
+    assert_eq!(stamps.len(), 3);
+    assert!(stamps.windows(2).any(|pair| pair[0] != pair[1]), "the clock did jump: {stamps:?}");
+    assert_eq!(webhook.view().breaker, BreakerState::Closed);
+}
+
 #[tokio::test]
 async fn after_four_attempts_the_message_is_dead_with_the_reason() {
     let (result, seen) = call(vec![answer("500 Internal Server Error", "", b"")]).await;

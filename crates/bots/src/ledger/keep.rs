@@ -198,6 +198,7 @@ mod tests {
             state: MessageState::Done,
             failure: "".into(),
             replies: Vec::new(),
+            keyed: None,
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use naru_domain::work::{LedgerBatch, MessageState, ReplyRecord, Settlement};
+use naru_domain::work::{KeyedSend, LedgerBatch, MessageState, ReplyRecord, Settlement};
 use naru_domain::{DeviceKey, MessageId, Offset, PhoneReply, Timestamp};
 use tokio::sync::oneshot;
 
 use super::SendOp;
+use super::keys::SendKey;
 use crate::core::{Conclusion, Tally};
 use crate::handler::SendError;
 use crate::roster::{DeviceEntry, Work};
@@ -31,7 +32,13 @@ pub(super) struct Plan {
 }
 
 /// Who waits for the result of a send.
-pub(super) type Answer = (oneshot::Sender<Result<Vec<Offset>, SendError>>, DeviceKey, Vec<Offset>);
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) to: oneshot::Sender<Result<Vec<Offset>, SendError>>,
+    pub(super) device: DeviceKey,
+    pub(super) key: Option<SendKey>,
+    pub(super) offsets: Vec<Offset>,
+}
 
 /// A reply that leaves.
 #[derive(Debug)]
@@ -85,6 +92,7 @@ impl Plan {
             state: conclusion.state,
             failure: conclusion.failure,
             replies,
+            keyed: None,
         });
     }
 
@@ -104,16 +112,36 @@ impl Plan {
             });
             replies.push(record);
         }
+        let device = send.entry.key;
         let offsets: Vec<Offset> = replies.iter().map(|reply| reply.offset).collect();
-        self.answers.push((send.answer, send.entry.key, offsets.clone()));
+        let keyed = send.key.as_ref().and_then(|key| keyed_send(device, key, &offsets, at));
+        self.answers.push(Answer {
+            to: send.answer,
+            device,
+            key: send.key.map(|key| (device, key)),
+            offsets: offsets.clone(),
+        });
         self.batch.settle.push(Settlement {
             message: None,
             state: MessageState::Done,
             failure: Box::from(""),
             replies,
+            keyed,
         });
         offsets
     }
+}
+
+/// What the store is to know of a keyed send. Its offsets follow each other; there is at least one.
+pub(crate) fn keyed_send(
+    device: DeviceKey,
+    key: &str,
+    offsets: &[Offset],
+    at: Timestamp,
+) -> Option<KeyedSend> {
+    let first = *offsets.first()?;
+    let count = u32::try_from(offsets.len()).unwrap_or(u32::MAX);
+    Some(KeyedSend { device, key: key.into(), first, count, at })
 }
 
 fn reply_record(

@@ -64,7 +64,7 @@ async fn caches_are_cut_when_memory_is_short_and_more_so_when_it_is_very_short()
     talk("new").await;
     assert_eq!(sizes(79), [2, 2, 20, 0]);
     assert_eq!(sizes(80), [1, 1, 20, 1], "only what nobody used for five minutes goes");
-    assert_eq!(sizes(90), [0, 0, 10, 2], "whatever nobody holds goes, and half of the ids");
+    assert_eq!(sizes(90), [0, 0, 0, 2], "whatever nobody holds goes, and the ids");
     talk("old").await;
     assert_eq!(rig.store.messages().len(), 20, "the store knows the ids that were forgotten");
     let found = ["memory", "store"].map(|of| rig.figure(&format!("bots_messages_duplicate/{of}")));

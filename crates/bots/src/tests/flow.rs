@@ -212,7 +212,12 @@ async fn operators_send_and_answer_later_once_per_key() {
         items: vec![MediaItem::Link("http://192.0.2.7/x.png".into())],
         wait: None,
     };
-    let without_id = SendRequest { channel_id: String::new(), body: picture, ..request.clone() };
+    let without_id = SendRequest {
+        channel_id: String::new(),
+        body: picture,
+        idempotency_key: None,
+        ..request.clone()
+    };
     assert!(matches!(rig.bots.send(without_id).await, Err(SendError::Invalid { .. })));
     rig.bots.set_room_approval(RoomKey(1), Approval::Denied, "", None).await.unwrap();
     let refused = SendRequest { idempotency_key: None, ..request.clone() };
@@ -221,6 +226,34 @@ async fn operators_send_and_answer_later_once_per_key() {
     assert_eq!(rig.bots.send(nobody).await, Err(SendError::NotFound { what: "device" }));
     let unknown = rig.bots.reply_later(naru_domain::MessageId(5), later, None).await;
     assert_eq!(unknown, Err(SendError::NotFound { what: "message" }));
+}
+
+#[tokio::test]
+async fn a_keyed_send_is_made_once_across_restarts_in_both_modes() {
+    for processing in [Processing::Queued, Processing::Direct] {
+        let rig = Rig::new(options(processing), None).await;
+        let line = rig.line("a").await;
+        let request = |text: &str| SendRequest {
+            device: key(&line),
+            channel_id: "1001".to_owned(),
+            room: "room 1".to_owned(),
+            body: ReplyBody::Text(text.into()),
+            idempotency_key: Some("k1".to_owned()),
+        };
+        let (first, second) =
+            tokio::join!(rig.bots.send(request("a")), rig.bots.send(request("b")));
+        assert_eq!((&first, &second), (&Ok(vec![Offset(1)]), &first), "{processing:?}");
+        assert_eq!(rig.sessions.texts(key(&line)), ["a"], "{processing:?}");
+
+        let rig = Rig::over(rig.crash().await, options(processing), None).await;
+        assert_eq!(rig.bots.send(request("c")).await, first, "{processing:?}");
+        rig.settled().await;
+        let other = SendRequest { idempotency_key: Some("k2".to_owned()), ..request("d") };
+        assert!(rig.bots.send(other).await.is_ok());
+        let sent = rig.sessions.texts(key(&line));
+        assert_eq!(sent.last().map(String::as_str), Some("d"), "{processing:?}");
+        assert!(!sent.iter().any(|text| text == "c"), "{processing:?}: {sent:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::delivery::{ChannelName, Durability, Epoch, Offset, Position, Publication};
+use crate::delivery::{
+    ChannelName, Durability, Epoch, Membership, Offset, Position, Publication, PublicationMeta,
+};
 
 /// What can go wrong on the bus, split by what the caller does about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +36,41 @@ pub enum BusEvent {
     Publication(ChannelName, Arc<Publication>),
     /// Something was missed; the hub reads the history.
     Gap(ChannelName),
+    /// Somebody entered or left a channel this node is interested in. What does not get through is lost.
+    Membership(ChannelName, Arc<Membership>),
+}
+
+/// Something to publish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Post {
+    /// The body.
+    pub data: Bytes,
+    /// What travels with it.
+    pub meta: Option<Arc<PublicationMeta>>,
+    /// The same key within the window publishes once.
+    pub key: Option<Arc<str>>,
+    /// Deliver it without keeping it, even where the namespace keeps history. It gets no offset.
+    pub skip_history: bool,
+}
+
+impl Post {
+    /// A body and nothing else.
+    #[must_use]
+    pub fn new(data: impl Into<Bytes>) -> Post {
+        Post { data: data.into(), ..Post::default() }
+    }
+
+    /// The same with an idempotency key.
+    #[must_use]
+    pub fn with_key(self, key: impl Into<Arc<str>>) -> Post {
+        Post { key: Some(key.into()), ..self }
+    }
+
+    /// About how many bytes it holds.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.data.len() + self.meta.as_ref().map_or(0, |meta| meta.size_bytes())
+    }
 }
 
 /// What a namespace keeps of its channels.
@@ -86,12 +123,11 @@ pub trait Bus: Send + Sync + 'static {
     /// Appends to the history (when the namespace keeps any), assigns the offset and delivers to every
     /// interested node, as one step. The same `key` within the window returns the first position and
     /// publishes nothing. `Ok` means it is kept as the namespace's durability says.
-    async fn publish(
-        &self,
-        channel: &ChannelName,
-        data: Bytes,
-        key: Option<Arc<str>>,
-    ) -> Result<Position, BusError>;
+    async fn publish(&self, channel: &ChannelName, post: Post) -> Result<Position, BusError>;
+
+    /// Tells every interested node that somebody entered or left, in the order of the calls. Never
+    /// waits. At most once: nothing is kept, and a node that cannot take it now never gets it.
+    fn announce(&self, channel: &ChannelName, membership: Arc<Membership>);
 
     /// This node wants the channel's publications. Idempotent.
     async fn subscribe(&self, channel: &ChannelName) -> Result<(), BusError>;
@@ -106,7 +142,13 @@ pub trait Bus: Send + Sync + 'static {
         query: HistoryQuery,
     ) -> Result<HistoryPage, BusError>;
 
-    /// The largest publication this engine takes, in bytes.
+    /// Forgets the kept publications. The channel's position stays as it is.
+    async fn remove_history(&self, channel: &ChannelName) -> Result<(), BusError>;
+
+    /// What the channel's namespace keeps.
+    fn namespace(&self, channel: &ChannelName) -> NamespaceOptions;
+
+    /// The largest publication this engine takes, in bytes, its meta included.
     fn data_bytes_max(&self) -> usize;
 }
 

@@ -5,10 +5,17 @@
 
 mod bus;
 mod desk;
+mod gate;
 mod store;
 
-pub use bus::{Bus, BusError, BusEvent, History, HistoryPage, HistoryQuery, NamespaceOptions};
+pub use bus::{
+    Bus, BusError, BusEvent, History, HistoryPage, HistoryQuery, NamespaceOptions, Post,
+};
 pub use desk::{DeskError, PhoneDesk, PhoneLine};
+pub use gate::{
+    Backend, BackendEvents, Caller, Credentials, Login, Logins, PublishVerdict, Refreshed, Refusal,
+    SubscribeClaims, SubscribeGrant, SubscribeOverride, TokenError, TokenVerifier,
+};
 pub use store::{
     Accounts, Audit, BotSettings, ChatLog, DeliveryJournal, Devices, Ledger, Maintenance,
     MigrationState, Monitors, PurgeKind, Rooms, Schedules, StoreError, Tokens,

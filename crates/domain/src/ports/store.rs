@@ -4,9 +4,9 @@ use async_trait::async_trait;
 
 use crate::phone::{Approval, PhoneHello};
 use crate::work::{
-    Account, AuditEntry, AuditVerdict, ChainedAudit, DeviceRecord, LedgerBatch, LedgerReceipt,
-    MessageFilter, MessageRecord, Page, PingSample, Recovered, ReplyRecord, RoomRecord, Schedule,
-    ScheduleRun, SystemSample, TokenRecord,
+    Account, AuditEntry, AuditVerdict, ChainedAudit, DeviceRecord, KeyedSend, LedgerBatch,
+    LedgerReceipt, MessageFilter, MessageRecord, Page, PingSample, Recovered, ReplyRecord,
+    RoomRecord, Schedule, ScheduleRun, SystemSample, TokenRecord,
 };
 use crate::{BotName, DeviceKey, Durability, MessageId, Offset, RoomKey, ScheduleId, Timestamp};
 
@@ -67,6 +67,13 @@ pub trait Ledger: Send + Sync + 'static {
 
     /// Takes a dead message back to pending and returns it for dispatch. `NotFound` if it is not dead.
     async fn revive(&self, message: MessageId) -> Result<MessageRecord, StoreError>;
+
+    /// What this phone was sent under this key, if retention still keeps the key. The first one counts.
+    async fn keyed_send(
+        &self,
+        device: DeviceKey,
+        key: &str,
+    ) -> Result<Option<KeyedSend>, StoreError>;
 }
 
 /// Remembers what was handed to a phone's socket, faster than a database could: one small write to the
@@ -337,17 +344,20 @@ pub enum PurgeKind {
     SystemSamples,
     /// The log of schedules.
     ScheduleRuns,
+    /// Keys of sends.
+    SendKeys,
 }
 
 impl PurgeKind {
     /// All kinds.
-    pub const ALL: [PurgeKind; 6] = [
+    pub const ALL: [PurgeKind; 7] = [
         PurgeKind::Messages,
         PurgeKind::Replies,
         PurgeKind::DeadLetters,
         PurgeKind::Pings,
         PurgeKind::SystemSamples,
         PurgeKind::ScheduleRuns,
+        PurgeKind::SendKeys,
     ];
 
     /// The name in configuration, metrics and logs.
@@ -360,6 +370,7 @@ impl PurgeKind {
             PurgeKind::Pings => "pings",
             PurgeKind::SystemSamples => "system_samples",
             PurgeKind::ScheduleRuns => "schedule_runs",
+            PurgeKind::SendKeys => "send_keys",
         }
     }
 }

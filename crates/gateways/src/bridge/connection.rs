@@ -529,8 +529,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
                     self.bad_frames = 0;
                     self.shared.counters.keep_alives.increment();
                     if let Some(sent_at) = answer.sent_at {
-                        let trip = self.shared.clock.now().since(sent_at);
-                        self.shared.counters.round_trip.observe(trip);
+                        let now = self.shared.clock.now();
+                        self.shared.counters.note_round_trip(sent_at, now);
                     }
                     self.line.keep_alive(answer);
                 }
@@ -725,7 +725,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Phone<'a, S> {
                     from = from.0, to = to.0, "replies were cut from a full mailbox",
                 );
             }
-            DeliveryBody::Publication(..) => {}
         }
         if delivery.offset.0 > 0 {
             let end = self.written + (self.output.len() - self.output_from) as u64;

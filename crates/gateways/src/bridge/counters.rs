@@ -1,8 +1,9 @@
 //! What the bridge counts.
 
-use naru_domain::CloseReason;
-use naru_domain::metrics::{Counter, Gauge, Histogram, MetricSink, MetricSource};
+use std::time::Duration;
 
+use naru_domain::metrics::{Counter, Gauge, Histogram, MetricSink, MetricSource};
+use naru_domain::{CloseReason, Timestamp};
 use naru_wire::bridge::FrameError;
 
 use super::guard::Distrust;
@@ -30,13 +31,17 @@ pub struct BridgeCounters {
     pub(crate) delayed_reads: Counter,
     pub(crate) full_queue_waits: Counter,
     pub(crate) pings: Counter,
-    pub(crate) round_trip: Histogram,
+    round_trip: Histogram,
     pub(crate) replies: Counter,
     pub(crate) unsendable_replies: Counter,
     pub(crate) lost_replies: Counter,
     pub(crate) lost_chats: Counter,
     pub(crate) identity_fights: Counter,
 }
+
+/// A keep-alive answer that took longer measured a jump of the clock, not the way there and back (guessed:
+/// longer than any phone sleeps in media).
+const ROUND_TRIP_MAX: Duration = Duration::from_secs(600);
 
 /// Counters for [`FrameError`], and one more for texts that are too long.
 const BAD_FRAMES: usize = FrameError::LABELS.len() + 1;
@@ -76,6 +81,14 @@ impl BridgeCounters {
     pub(crate) fn distrusted(&self, why: Distrust) {
         if let Some(slot) = Distrust::ALL.iter().position(|known| *known == why) {
             self.distrusted[slot].increment();
+        }
+    }
+
+    /// A keep-alive was answered. What only a jump of the wall clock explains is left out.
+    pub(crate) fn note_round_trip(&self, sent_at: Timestamp, now: Timestamp) {
+        let trip = now.since(sent_at);
+        if sent_at <= now && trip <= ROUND_TRIP_MAX {
+            self.round_trip.observe(trip);
         }
     }
 
@@ -144,5 +157,23 @@ impl MetricSource for BridgeCounters {
             sink.counter("bridge_bad_frames", "Unusable frames", &[("why", label)], value);
         }
         sink.histogram("bridge_round_trip", "Ping to answer", &[], &self.round_trip);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jump_of_the_clock_is_no_round_trip() {
+        let counters = BridgeCounters::default();
+        let sent_at = Timestamp(1_700_000_000_000);
+        for (trip_ms, expected) in [(0, 1), (40, 2), (600_000, 3), (600_001, 3), (3_600_000, 3)] {
+            counters.note_round_trip(sent_at, Timestamp(sent_at.0 + trip_ms));
+            let (buckets, _sum) = counters.round_trip.read();
+            assert_eq!(buckets.iter().sum::<u64>(), expected, "{trip_ms} ms");
+        }
+        counters.note_round_trip(sent_at, Timestamp(sent_at.0 - 1));
+        assert_eq!(counters.round_trip.read().0.iter().sum::<u64>(), 3);
     }
 }

@@ -14,7 +14,7 @@ fn at(epoch: u64, offset: u64) -> Position {
 
 fn publication(epoch: u64, offset: u64) -> Arc<Publication> {
     let position = at(epoch, offset);
-    Arc::new(Publication { position, data: Bytes::new(), at: Timestamp(0), key: None })
+    Arc::new(Publication { position, data: Bytes::new(), meta: None, at: Timestamp(0), key: None })
 }
 
 /// Joins at `since` while `held` comes live and history has `kept` of the first epoch. Says which offsets

@@ -1,241 +1,70 @@
-//! Channels through the hub: subscriptions, recovery, gaps, and a bus that loses events from a seed.
+//! The flow from the bus to the subscribers: order, gaps and their repair, slow readers, shared
+//! encodings, and a link that loses and repeats events from a seed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use naru_domain::clock::ManualClock;
-use naru_domain::ports::{Bus, BusError, BusEvent, HistoryPage, HistoryQuery, NamespaceOptions};
-use naru_domain::{
-    ChannelName, CloseReason, Delivery, DeliveryBody, DeviceKey, Durability, Epoch, Offset,
-    Position, SessionId, Timestamp,
-};
+use naru_domain::ports::{BusEvent, Post};
+use naru_domain::{Offset, Position};
 use naru_testkit::bus_contract::channel;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use super::{NotRecovered, SubscribeError, Subscribed};
-use crate::attachment::Attachment;
-use crate::hub::{Hub, SessionSpec};
-use crate::local::{LocalBus, LocalBusOptions};
-use crate::mailbox::MailboxLimits;
-use crate::options::HubOptions;
-
-/// A node with a running hub over the in-process bus.
-struct Node {
-    hub: Hub,
-    bus: Arc<LocalBus>,
-    tasks: JoinSet<()>,
-    stop: CancellationToken,
-}
-
-fn local_bus(events_max: usize, history_size: usize) -> (LocalBus, mpsc::Receiver<BusEvent>) {
-    let kept = NamespaceOptions {
-        history_size,
-        history_ttl: Duration::ZERO,
-        durability: Durability::Memory,
-    };
-    let namespaces = HashMap::from([("kept".to_owned(), kept)]);
-    let options = LocalBusOptions { namespaces, events_max, ..LocalBusOptions::default() };
-    LocalBus::new(options, None, Arc::new(ManualClock::new(Timestamp(0))))
-}
-
-impl Node {
-    fn start(events_max: usize, history_size: usize, options: HubOptions) -> Node {
-        let (bus, events) = local_bus(events_max, history_size);
-        Node::over(Arc::new(bus.clone()), bus, events, options)
-    }
-
-    fn over(
-        port: Arc<dyn Bus>,
-        bus: LocalBus,
-        events: mpsc::Receiver<BusEvent>,
-        options: HubOptions,
-    ) -> Node {
-        let clock = Arc::new(ManualClock::new(Timestamp(0)));
-        let hub = Hub::new(options, port, events, None, clock);
-        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
-        tasks.spawn({
-            let (hub, stop) = (hub.clone(), stop.clone());
-            async move { hub.run(stop).await }
-        });
-        Node { hub, bus: Arc::new(bus), tasks, stop }
-    }
-
-    fn open(&self, key: &str) -> SessionId {
-        self.hub.open(SessionSpec {
-            key: key.to_owned(),
-            label: key.to_owned(),
-            kind: "client",
-            device: None,
-            suspend_for: None,
-            handed_over: Offset(0),
-            retained: Vec::new(),
-        })
-    }
-
-    async fn publish(&self, name: &str, text: &str) -> Position {
-        let data = Bytes::from(text.to_owned());
-        self.hub.publish(&channel(name), data, None).await.unwrap()
-    }
-
-    /// The next `count` deliveries of a session as text.
-    async fn read(&self, attachment: &mut Attachment, count: usize) -> Vec<String> {
-        let mut out = Vec::new();
-        while out.len() < count {
-            if attachment.take(count - out.len(), usize::MAX, &mut out) == 0 {
-                let wait = tokio::time::timeout(Duration::from_secs(60), attachment.wake());
-                wait.await.unwrap_or_else(|_| panic!("only {} deliveries came", out.len()));
-            }
-        }
-        attachment.handed_over(out.last().map_or(Offset(0), |last| last.offset));
-        out.iter().map(show).collect()
-    }
-
-    async fn stop(mut self) {
-        self.stop.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.unwrap();
-        }
-    }
-}
-
-fn show(delivery: &Delivery) -> String {
-    match &delivery.body {
-        DeliveryBody::Publication(_, publication) => {
-            String::from_utf8(publication.data.to_vec()).unwrap()
-        }
-        DeliveryBody::Gap { from, to } => format!("gap of {}", to.0 + 1 - from.0),
-        DeliveryBody::Phone(_) => panic!("no phone here"),
-    }
-}
+use crate::outlet::Mark;
+use crate::subscribe::{Recover, SubscribeSpec};
+use crate::test_node::{Link, Member, Node, NodeSpec, leaky_link, loose, positioned, since, texts};
 
 #[tokio::test]
 async fn one_order_for_every_subscriber_and_once_each() {
-    let node = Node::start(100, 10, HubOptions::default());
-    let sessions: Vec<SessionId> = (0..20).map(|n| node.open(&n.to_string())).collect();
-    for session in &sessions {
-        node.hub.subscribe(*session, &channel("kept:a"), None).await.unwrap();
+    let node = Node::start(NodeSpec::default());
+    let members: Vec<Member> = (0..20).map(|n| node.connect(&n.to_string())).collect();
+    for member in &members {
+        member.enter("kept:a").await;
+        member.subscribe(loose("bare")).await.unwrap();
     }
-    let expected: Vec<String> = (0..50).map(|number| number.to_string()).collect();
-    for text in &expected {
-        node.publish("kept:a", text).await;
+    node.publish_run("kept:a", 1, 50).await;
+    for member in &members {
+        assert_eq!(member.read(50).await, texts(1..=50));
     }
-    for session in sessions {
-        let mut attachment = node.hub.attach(session, "x").unwrap();
-        assert_eq!(node.read(&mut attachment, 50).await, expected);
-    }
-    node.stop().await;
-}
-
-#[tokio::test]
-async fn a_subscription_begins_fresh_recovered_or_not_recovered_and_says_so() {
-    let node = Node::start(100, 5, HubOptions::default());
-    let name = channel("kept:a");
-    let first = node.publish("kept:a", "1").await;
-    for number in 2..=7 {
-        node.publish("kept:a", &number.to_string()).await;
-    }
-    let top = Position { offset: Offset(7), ..first };
-    let at = |offset| Some(Position { offset: Offset(offset), ..first });
-    let other = Some(Position { epoch: Epoch(1), offset: Offset(5) });
-    let not = |reason| Subscribed::NotRecovered { position: top, reason };
-    for (since, expected, replayed) in [
-        (None, Subscribed::Fresh { position: top }, vec![]),
-        (at(7), Subscribed::Recovered { count: 0, position: top }, vec![]),
-        (at(5), Subscribed::Recovered { count: 2, position: top }, vec!["6", "7"]),
-        (at(2), Subscribed::Recovered { count: 5, position: top }, vec!["3", "4", "5", "6", "7"]),
-        (at(1), not(NotRecovered::Trimmed), vec![]),
-        (at(8), not(NotRecovered::Trimmed), vec![]),
-        (other, not(NotRecovered::OtherEpoch), vec![]),
-    ] {
-        let session = node.open("client");
-        assert_eq!(node.hub.subscribe(session, &name, since).await.unwrap(), expected);
-        let mut attachment = node.hub.attach(session, "x").unwrap();
-        assert_eq!(node.read(&mut attachment, replayed.len()).await, replayed);
-        assert_eq!(node.hub.session(session).unwrap().queued, 0);
-        node.hub.remove(session, CloseReason::PeerClosed);
+    node.publish_run("bare", 1, 50).await;
+    for member in &members {
+        assert_eq!(member.read(50).await, texts(1..=50));
     }
     node.stop().await;
 }
 
 #[tokio::test]
-async fn a_recovery_of_too_much_gives_nothing() {
-    let options = HubOptions { recovery_publications_max: 3, ..HubOptions::default() };
-    let node = Node::start(100, 10, options);
-    let first = node.publish("kept:a", "1").await;
-    for number in 2..=5 {
-        node.publish("kept:a", &number.to_string()).await;
+async fn an_encoding_is_made_once_for_each_kind_and_variant_and_shared() {
+    let node = Node::start(NodeSpec::default());
+    let mut members: Vec<Member> = (0..6).map(|n| node.connect(&n.to_string())).collect();
+    let variants = [None, None, Some("1"), Some("1"), Some("2"), None];
+    for (member, variant) in members.iter_mut().zip(variants) {
+        let mark = Mark { variant: variant.map(Arc::from), bits: 0 };
+        let spec = SubscribeSpec { mark, ..positioned("kept:a", Recover::Nothing) };
+        member.subscribe(spec).await.unwrap();
     }
-    let session = node.open("client");
-    let subscribed = node.hub.subscribe(session, &channel("kept:a"), Some(first)).await.unwrap();
-    assert!(matches!(
-        subscribed,
-        Subscribed::NotRecovered { reason: NotRecovered::TooMany, position } if position.offset.0 == 5
-    ));
-    assert_eq!(node.hub.session(session).unwrap().queued, 0);
-    node.stop().await;
-}
-
-#[tokio::test]
-async fn subscriptions_that_cannot_be_are_refused() {
-    let options = HubOptions { subscriptions_per_session_max: 2, ..HubOptions::default() };
-    let node = Node::start(100, 10, options);
-    let hub = &node.hub;
-    let session = node.open("client");
-    let phone = hub.open(SessionSpec {
-        key: "phone:1".to_owned(),
-        label: String::new(),
-        kind: "phone",
-        device: Some(DeviceKey(1)),
-        suspend_for: None,
-        handed_over: Offset(0),
-        retained: Vec::new(),
-    });
-    let subscribe = async |session, name: &str| hub.subscribe(session, &channel(name), None).await;
-    assert!(subscribe(session, "a").await.is_ok());
-    assert_eq!(subscribe(session, "a").await, Err(SubscribeError::AlreadySubscribed));
-    assert!(subscribe(session, "b").await.is_ok());
-    assert_eq!(subscribe(session, "c").await, Err(SubscribeError::TooMany { max: 2 }));
-    assert_eq!(subscribe(phone, "a").await, Err(SubscribeError::NumberedOutside));
-    assert_eq!(subscribe(SessionId(99), "a").await, Err(SubscribeError::NoSuchSession));
-    hub.unsubscribe(session, &channel("a")).await;
-    hub.unsubscribe(session, &channel("a")).await;
-    assert!(subscribe(session, "c").await.is_ok());
-    assert_eq!(hub.inner.metrics.subscriptions.get(), 2);
-    assert_eq!(hub.inner.metrics.channels.get(), 2);
-    hub.remove(session, CloseReason::PeerClosed);
-    assert_eq!(hub.inner.metrics.subscriptions.get(), 0);
-    // The interest of the bus ends in the hub's own task.
-    while hub.inner.metrics.channels.get() > 0 {
-        tokio::task::yield_now().await;
+    node.publish_run("kept:a", 1, 10).await;
+    let mut encodings = 0;
+    for member in &members {
+        assert_eq!(member.read(10).await, texts(1..=10));
+        encodings += member.reader.encodings.load(Ordering::SeqCst);
     }
-    assert!(hub.inner.channels.get(&channel("c")).is_none());
+    assert_eq!(encodings, 3 * 10);
     node.stop().await;
 }
 
 #[tokio::test]
 async fn events_that_did_not_fit_are_read_from_history_without_a_loss_or_a_repeat() {
-    let node = Node::start(4, 10_000, HubOptions::default());
-    let mut attachments = Vec::new();
-    for number in 0..3 {
-        let session = node.open(&number.to_string());
-        node.hub.subscribe(session, &channel("kept:a"), None).await.unwrap();
-        attachments.push(node.hub.attach(session, "x").unwrap());
+    let spec = NodeSpec { events_max: 4, history_size: 10_000, ..NodeSpec::default() };
+    let node = Node::start(spec);
+    let members: Vec<Member> = (0..3).map(|n| node.connect(&n.to_string())).collect();
+    for member in &members {
+        member.enter("kept:a").await;
     }
-    let expected: Vec<String> = (0..2_000).map(|number| number.to_string()).collect();
-    for text in &expected {
-        // Without a pause for the hub, so that its queue of four overflows.
-        node.publish("kept:a", text).await;
-    }
-    for attachment in &mut attachments {
-        assert_eq!(node.read(attachment, expected.len()).await, expected);
+    // Without a pause for the hub, so that its queue of four overflows.
+    node.publish_run("kept:a", 1, 2_000).await;
+    for member in &members {
+        assert_eq!(member.read(2_000).await, texts(1..=2_000));
     }
     assert!(node.hub.inner.metrics.bus_gaps.get() > 0);
     assert_eq!(node.hub.inner.metrics.channel_gaps.get(), 0);
@@ -243,219 +72,228 @@ async fn events_that_did_not_fit_are_read_from_history_without_a_loss_or_a_repea
 }
 
 #[tokio::test]
-async fn what_history_no_longer_has_is_told_as_a_gap() {
-    let node = Node::start(4, 10, HubOptions::default());
-    let session = node.open("client");
-    node.hub.subscribe(session, &channel("kept:a"), None).await.unwrap();
-    let mut attachment = node.hub.attach(session, "x").unwrap();
-    for number in 1..=100 {
-        node.publish("kept:a", &number.to_string()).await;
-    }
-    let mut expected: Vec<String> = (1..=4).map(|number| number.to_string()).collect();
-    expected.push("gap of 86".to_owned());
-    expected.extend((91..=100).map(|number| number.to_string()));
-    assert_eq!(node.read(&mut attachment, 15).await, expected);
-    // A channel without history cannot say how much was lost.
-    node.hub.subscribe(session, &channel("bare"), None).await.unwrap();
-    for number in 1..=6 {
-        node.publish("bare", &number.to_string()).await;
-    }
-    assert_eq!(node.read(&mut attachment, 5).await, ["1", "2", "3", "4", "gap of 1"]);
+async fn what_history_no_longer_has_cuts_those_with_a_position_and_the_others_go_on() {
+    let node = Node::start(NodeSpec { events_max: 4, ..NodeSpec::default() });
+    let (strict, easy) = (node.connect("strict"), node.connect("easy"));
+    strict.enter("kept:a").await;
+    easy.subscribe(loose("kept:a")).await.unwrap();
+    node.publish_run("kept:a", 1, 100).await;
+    let cut = "cut InsufficientState".to_owned();
+    assert_eq!(strict.read(5).await, [texts(1..=4), vec![cut]].concat());
+    assert_eq!(easy.read(14).await, [texts(1..=4), texts(91..=100)].concat());
+    node.publish("kept:a", "next").await;
+    assert_eq!(easy.read(1).await, ["next"]);
+    assert!(
+        strict.heard().is_empty() && !strict.connected.client().is_subscribed(&channel("kept:a"))
+    );
+    assert_eq!(node.hub.inner.metrics.channel_gaps.get(), 1);
+    // It may begin again.
+    let begun = strict.enter("kept:a").await;
+    assert_eq!(begun.position.offset, Offset(101));
+    node.publish("kept:a", "more").await;
+    assert_eq!(strict.read(1).await, ["more"]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_loss_in_a_channel_without_history_is_a_loss_for_positions_only() {
+    let node = Node::start(NodeSpec { events_max: 4, ..NodeSpec::default() });
+    let (strict, easy) = (node.connect("strict"), node.connect("easy"));
+    strict.enter("bare").await;
+    easy.subscribe(loose("bare")).await.unwrap();
+    node.publish_run("bare", 1, 6).await;
+    assert_eq!(strict.read(5).await, ["1", "2", "3", "4", "cut InsufficientState"]);
+    assert_eq!(easy.read(4).await, texts(1..=4));
     node.publish("bare", "next").await;
-    assert_eq!(node.read(&mut attachment, 1).await, ["next"]);
+    assert_eq!(easy.read(1).await, ["next"]);
     node.stop().await;
-}
-
-#[tokio::test]
-async fn isolation_of_a_slow_subscriber_from_the_others() {
-    let mailbox = MailboxLimits { count_max: 10, ..MailboxLimits::default() };
-    let node = Node::start(1_000, 10, HubOptions { mailbox, ..HubOptions::default() });
-    let (slow, quick) = (node.open("slow"), node.open("quick"));
-    for session in [slow, quick] {
-        node.hub.subscribe(session, &channel("kept:a"), None).await.unwrap();
-    }
-    let mut quick = node.hub.attach(quick, "x").unwrap();
-    for number in 0..100 {
-        let text = number.to_string();
-        node.publish("kept:a", &text).await;
-        assert_eq!(node.read(&mut quick, 1).await, [text]);
-    }
-    let mut slow = node.hub.attach(slow, "x").unwrap();
-    assert_eq!(node.read(&mut slow, 2).await, ["gap of 90", "90"]);
-    node.stop().await;
-}
-
-#[tokio::test]
-async fn a_subscription_that_is_given_up_leaves_nothing() {
-    let (bus, events) = local_bus(100, 10);
-    let port = Arc::new(Flaky::new(bus.clone()));
-    let node = Node::over(Arc::clone(&port) as _, bus, events, HubOptions::default());
-    let session = node.open("client");
-    port.is_stuck.store(true, Ordering::SeqCst);
-    let name = channel("kept:a");
-    let given_up =
-        tokio::time::timeout(Duration::from_millis(1), node.hub.subscribe(session, &name, None));
-    assert!(given_up.await.is_err());
-    port.is_stuck.store(false, Ordering::SeqCst);
-    assert_eq!(node.hub.session(session).unwrap().channels, 0);
-    assert_eq!(node.hub.inner.metrics.subscriptions.get(), 0);
-    assert!(node.hub.subscribe(session, &name, None).await.is_ok());
-    node.stop().await;
-}
-
-/// A bus whose history can hang or fail.
-struct Flaky {
-    bus: LocalBus,
-    is_stuck: AtomicBool,
-    is_failing: AtomicBool,
-    /// Turns that others get between the reading of history and its answer.
-    answer_delay: AtomicUsize,
-}
-
-impl Flaky {
-    fn new(bus: LocalBus) -> Flaky {
-        Flaky {
-            bus,
-            is_stuck: AtomicBool::new(false),
-            is_failing: AtomicBool::new(false),
-            answer_delay: AtomicUsize::new(1),
-        }
-    }
-}
-
-#[async_trait]
-impl Bus for Flaky {
-    async fn publish(
-        &self,
-        channel: &ChannelName,
-        data: Bytes,
-        key: Option<Arc<str>>,
-    ) -> Result<Position, BusError> {
-        self.bus.publish(channel, data, key).await
-    }
-
-    async fn subscribe(&self, channel: &ChannelName) -> Result<(), BusError> {
-        self.bus.subscribe(channel).await
-    }
-
-    async fn unsubscribe(&self, channel: &ChannelName) -> Result<(), BusError> {
-        self.bus.unsubscribe(channel).await
-    }
-
-    async fn history(
-        &self,
-        channel: &ChannelName,
-        query: HistoryQuery,
-    ) -> Result<HistoryPage, BusError> {
-        if self.is_stuck.load(Ordering::SeqCst) {
-            std::future::pending::<()>().await;
-        }
-        if self.is_failing.load(Ordering::SeqCst) {
-            return Err(BusError::Unavailable { reason: "a test says so".to_owned() });
-        }
-        // Somebody else gets a turn between the question and the answer.
-        tokio::task::yield_now().await;
-        let page = self.bus.history(channel, query).await;
-        for _ in 0..self.answer_delay.load(Ordering::SeqCst) {
-            tokio::task::yield_now().await;
-        }
-        page
-    }
-
-    fn data_bytes_max(&self) -> usize {
-        self.bus.data_bytes_max()
-    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repair_that_never_gets_history_tells_a_gap_and_goes_on() {
-    let (bus, events) = local_bus(4, 100);
-    let port = Arc::new(Flaky::new(bus.clone()));
-    let node = Node::over(Arc::clone(&port) as _, bus, events, HubOptions::default());
-    let session = node.open("client");
-    node.hub.subscribe(session, &channel("kept:a"), None).await.unwrap();
-    let mut attachment = node.hub.attach(session, "x").unwrap();
-    port.is_failing.store(true, Ordering::SeqCst);
-    for number in 1..=10 {
-        node.publish("kept:a", &number.to_string()).await;
-    }
-    assert_eq!(node.read(&mut attachment, 5).await, ["1", "2", "3", "4", "gap of 1"]);
-    port.is_failing.store(false, Ordering::SeqCst);
+async fn a_repair_that_never_gets_history_cuts_those_with_a_position_and_goes_on() {
+    let node = Node::start(NodeSpec { events_max: 4, ..NodeSpec::default() });
+    let (strict, easy) = (node.connect("strict"), node.connect("easy"));
+    strict.enter("kept:a").await;
+    easy.subscribe(loose("kept:a")).await.unwrap();
+    node.bus.is_failing.store(true, Ordering::SeqCst);
+    node.publish_run("kept:a", 1, 10).await;
+    assert_eq!(strict.read(5).await, ["1", "2", "3", "4", "cut InsufficientState"]);
+    node.bus.is_failing.store(false, Ordering::SeqCst);
     node.publish("kept:a", "next").await;
-    assert_eq!(node.read(&mut attachment, 1).await, ["next"]);
+    assert_eq!(easy.read(5).await, ["1", "2", "3", "4", "next"]);
     node.stop().await;
 }
 
-/// One seed: events are lost and repeated on their way, sessions come and go with their positions, and
-/// everybody ends up with everything, once, in order.
-async fn run_seed(seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let (bus, mut source) = local_bus(64, 100_000);
-    let port = Arc::new(Flaky::new(bus.clone()));
-    port.answer_delay.store(random.random_range(0..12), Ordering::SeqCst);
-    let hurry = random.random_range(0.0..1.0);
-    let (sender, events) = mpsc::channel(64);
-    let mut node = Node::over(port, bus, events, HubOptions::default());
-    let link_seed = random.random();
-    node.tasks.spawn(async move {
-        let mut random = StdRng::seed_from_u64(link_seed);
-        while let Some(event) = source.recv().await {
-            let lost = match &event {
-                BusEvent::Publication(name, _) if random.random_bool(0.1) => {
-                    Some(BusEvent::Gap(name.clone()))
-                }
-                _ => None,
-            };
-            let repeats = random.random_range(1..3);
-            for _ in 0..repeats {
-                let event = lost.clone().unwrap_or_else(|| event.clone());
-                if sender.send(event).await.is_err() {
-                    return;
-                }
-            }
+#[tokio::test]
+async fn isolation_of_a_slow_subscriber_who_is_cut_and_recovers_from_history() {
+    let node = Node::start(NodeSpec { history_size: 200, ..NodeSpec::default() });
+    let (slow, quick) = (node.connect("slow"), node.connect("quick"));
+    slow.enter("kept:a").await;
+    quick.enter("kept:a").await;
+    let last = node.publish("kept:a", "1").await;
+    assert_eq!(slow.read(1).await, ["1"]);
+    slow.reader.is_full.store(true, Ordering::SeqCst);
+    for number in 2..=100 {
+        node.publish_run("kept:a", number, number).await;
+    }
+    assert_eq!(quick.read(100).await, texts(1..=100));
+    assert_eq!(slow.read(1).await, ["cut Slow"]);
+    assert_eq!(node.hub.inner.metrics.slow_cuts.get(), 1);
+    slow.reader.is_full.store(false, Ordering::SeqCst);
+    let again = slow.subscribe(positioned("kept:a", since(last))).await.unwrap();
+    assert!(again.is_recovered());
+    node.publish("kept:a", "101").await;
+    assert_eq!(slow.read(100).await, texts(2..=101));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_what_nobody_keeps_is_closed() {
+    let node = Node::start(NodeSpec::default());
+    let (slow, quick) = (node.connect("slow"), node.connect("quick"));
+    slow.subscribe(loose("bare")).await.unwrap();
+    quick.subscribe(loose("bare")).await.unwrap();
+    slow.reader.is_full.store(true, Ordering::SeqCst);
+    node.publish_run("bare", 1, 2).await;
+    assert_eq!(slow.read(1).await, ["closed slow_reader"]);
+    assert_eq!(quick.read(2).await, ["1", "2"]);
+    assert_eq!(slow.connected.client().subscription_count(), 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_interest_of_the_bus_ends_when_the_last_reader_is_cut() {
+    let node = Node::start(NodeSpec::default());
+    let slow = node.connect("slow");
+    slow.enter("kept:a").await;
+    assert_eq!(*node.bus.wanted.lock(), [channel("kept:a")]);
+    slow.reader.is_full.store(true, Ordering::SeqCst);
+    node.publish("kept:a", "1").await;
+    assert_eq!(slow.read(1).await, ["cut Slow"]);
+    node.until(|hub| hub.inner.channels.get(&channel("kept:a")).is_none()).await;
+    assert!(node.bus.wanted.lock().is_empty());
+    assert_eq!(node.hub.inner.metrics.channels.get(), 0);
+    assert_eq!(node.hub.inner.metrics.subscriptions.get(), 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_publication_that_is_not_kept_moves_nobody_in_its_channel() {
+    let node = Node::start(NodeSpec::default());
+    let member = node.connect("client");
+    member.enter("kept:a").await;
+    let first = node.publish("kept:a", "1").await;
+    let passing = Post { skip_history: true, ..Post::new("passing") };
+    node.hub.publish(&channel("kept:a"), passing).await.unwrap();
+    node.publish("kept:a", "2").await;
+    assert_eq!(member.read(3).await, ["1", "passing", "2"]);
+    let late = node.connect("late");
+    assert!(late.subscribe(positioned("kept:a", since(first))).await.unwrap().is_recovered());
+    assert_eq!(late.read(1).await, ["2"]);
+    assert_eq!(node.hub.inner.metrics.bus_gaps.get(), 0);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn the_publication_before_is_named_only_if_it_is_the_one_before() {
+    // The readers of these tests check what they are told about the one before.
+    let mut old = None;
+    let link: Link = Box::new(move |event| match &event {
+        BusEvent::Publication(_, each) if each.position.offset.0 % 5 == 0 => {
+            // Lost, and something older comes again in its place.
+            old.clone().into_iter().collect()
+        }
+        _ => {
+            old.get_or_insert_with(|| event.clone());
+            vec![event]
         }
     });
-    let name = channel("kept:a");
-    let mut clients: Vec<(SessionId, Vec<String>)> = Vec::new();
-    let mut published: usize = 0;
+    let node =
+        Node::start_over(NodeSpec { history_size: 1_000, ..NodeSpec::default() }, Some(link));
+    let member = node.connect("client");
+    member.enter("kept:a").await;
+    for number in 1..=104 {
+        node.publish_run("kept:a", number, number).await;
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(member.read(104).await, texts(1..=104));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_ahead_of_the_others_does_not_confuse_what_came_before() {
+    let (is_leaking, link) = leaky_link();
+    let node = Node::start_over(NodeSpec::default(), Some(link));
+    let (behind, ahead) = (node.connect("behind"), node.connect("ahead"));
+    behind.enter("kept:a").await;
+    node.publish_run("kept:a", 1, 4).await;
+    assert_eq!(behind.read(4).await, texts(1..=4));
+    is_leaking.store(true, Ordering::SeqCst);
+    node.publish_run("kept:a", 5, 6).await;
+    // What is swallowed has to be on its way by now.
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    is_leaking.store(false, Ordering::SeqCst);
+    ahead.enter("kept:a").await;
+    node.publish_run("kept:a", 7, 8).await;
+    assert_eq!(ahead.read(2).await, texts(7..=8));
+    assert_eq!(behind.read(4).await, texts(5..=8));
+    node.stop().await;
+}
+
+/// Passes events on, some of them never, some twice, and some as a gap.
+fn rough_link(seed: u64) -> Link {
+    let mut random = StdRng::seed_from_u64(seed);
+    Box::new(move |event| {
+        let event = match event {
+            BusEvent::Publication(name, _) if random.random_bool(0.1) => BusEvent::Gap(name),
+            event => event,
+        };
+        vec![event; random.random_range(1..3)]
+    })
+}
+
+/// One seed: events are lost and repeated on their way, clients come, go and come back with their
+/// positions, and everybody ends up with everything, once, in order.
+async fn run_seed(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let spec = NodeSpec { events_max: 64, history_size: 100_000, ..NodeSpec::default() };
+    let node = Node::start_over(spec, Some(rough_link(random.random())));
+    node.bus.answer_delay.store(random.random_range(0..12), Ordering::SeqCst);
+    let hurry = random.random_range(0.0..1.0);
+    let mut members: Vec<(Member, u64)> = Vec::new();
+    let mut published: u64 = 0;
     let mut start = None;
     for _ in 0..random.random_range(50..200) {
         match random.random_range(0..10) {
-            0 if clients.len() < 8 => {
-                let session = node.open(&format!("{}", clients.len()));
+            0 if members.len() < 8 => {
+                let member = node.connect(&members.len().to_string());
                 // From the very first publication, whenever it joins.
-                let since = start;
-                let subscribed = node.hub.subscribe(session, &name, since).await.unwrap();
-                let begins_at = match subscribed {
-                    Subscribed::Fresh { position } => usize::try_from(position.offset.0).unwrap(),
-                    Subscribed::Recovered { .. } => 0,
-                    Subscribed::NotRecovered { .. } => panic!("seed {seed}: not recovered"),
-                };
-                let expected = (0..begins_at).map(|_| String::new()).collect();
-                clients.push((session, expected));
+                let recover = start.map_or(Recover::Nothing, since);
+                let subscribed = member.subscribe(positioned("kept:a", recover)).await.unwrap();
+                assert_eq!(subscribed.not_recovered, None, "seed {seed}");
+                members.push((member, subscribed.position.offset.0));
             }
             1 => tokio::task::yield_now().await,
             _ => {
+                published += 1;
                 let position = node.publish("kept:a", &published.to_string()).await;
                 start.get_or_insert(Position { offset: Offset(0), ..position });
-                published += 1;
                 if random.random_bool(hurry) {
                     tokio::task::yield_now().await;
                 }
             }
         }
     }
-    for (session, skipped) in clients {
-        let mut attachment = node.hub.attach(session, "x").unwrap();
-        let read = node.read(&mut attachment, published - skipped.len()).await;
-        let expected: Vec<String> = (skipped.len()..published).map(|n| n.to_string()).collect();
-        assert_eq!(read, expected, "seed {seed}");
+    for (member, begins_at) in &members {
+        let expected = texts(begins_at + 1..=published);
+        assert_eq!(member.read(expected.len()).await, expected, "seed {seed}");
         tokio::task::yield_now().await;
-        assert_eq!(node.hub.session(session).unwrap().queued, 0, "seed {seed}: too much");
+        assert!(member.heard().is_empty(), "seed {seed}: too much");
     }
-    drop(node.bus);
-    node.stop.cancel();
-    node.tasks.abort_all();
+    drop(members);
+    node.stop().await;
 }
 
 #[tokio::test(start_paused = true)]

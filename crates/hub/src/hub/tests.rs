@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use naru_domain::clock::ManualClock;
 use naru_domain::metrics::{Histogram, MetricSink};
@@ -259,15 +258,6 @@ fn nothing_volatile_waits_for_a_reader_who_is_away() {
 }
 
 #[test]
-fn a_stream_that_the_hub_numbers_takes_no_numbers_from_outside() {
-    let hub = hub();
-    let session = hub.open(SessionSpec { device: None, ..spec(1) });
-    deliver(&hub, session, [77, 0, 3]);
-    let mut attachment = hub.attach(session, "x").unwrap();
-    assert_eq!(take(&mut attachment), [1, 2, 3]);
-}
-
-#[test]
 fn a_removed_session_is_gone_with_all_it_held() {
     let journal = Arc::new(Journal::default());
     let hub = hub_with(HubOptions::default(), Some(Arc::clone(&journal)));
@@ -444,6 +434,6 @@ fn one_order_and_once_hold_while_threads_deliver_read_and_reconnect() {
 async fn publishing_through_the_hub_reaches_the_bus() {
     let hub = hub();
     let channel = naru_domain::ChannelName::parse("news").unwrap();
-    let position = hub.publish(&channel, Bytes::from_static(b"x"), None).await.unwrap();
+    let position = hub.publish(&channel, naru_domain::ports::Post::new("x")).await.unwrap();
     assert_eq!(position.offset, Offset(0));
 }

@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use bytes::Bytes;
-use naru_domain::ports::{BusError, History};
+use naru_domain::ports::{BusError, History, Post};
 use naru_domain::{ChannelName, Durability, Offset, Position, Publication};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -21,8 +20,7 @@ type Reply = oneshot::Sender<Result<Position, BusError>>;
 /// One publication to keep.
 pub(crate) struct Request {
     pub(crate) channel: ChannelName,
-    pub(crate) data: Bytes,
-    pub(crate) key: Option<Arc<str>>,
+    pub(crate) post: Post,
     pub(crate) durability: Durability,
     pub(crate) reply: Reply,
 }
@@ -141,7 +139,8 @@ async fn plan(bus: &Inner, requests: Vec<Request>) -> Vec<Planned> {
     let mut tops: HashMap<ChannelName, Result<Position, BusError>> = HashMap::new();
     let mut keys: HashMap<(ChannelName, Arc<str>), usize> = HashMap::new();
     for request in requests {
-        let Request { channel, data, key, reply, .. } = request;
+        let Request { channel, post, reply, .. } = request;
+        let Post { data, meta, key, .. } = post;
         if !tops.contains_key(&channel) {
             tops.insert(channel.clone(), top(bus, &channel).await);
         }
@@ -167,7 +166,7 @@ async fn plan(bus: &Inner, requests: Vec<Request>) -> Vec<Planned> {
             keys.insert((channel.clone(), Arc::clone(key)), plan.len());
         }
         top.offset = top.offset.next();
-        let publication = Publication { position: *top, data, at: bus.clock.now(), key };
+        let publication = Publication { position: *top, data, meta, at: bus.clock.now(), key };
         plan.push(Planned { channel, publication: Arc::new(publication), replies: vec![reply] });
     }
     plan

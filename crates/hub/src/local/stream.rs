@@ -39,7 +39,7 @@ impl Stream {
                 break;
             }
             stream.floor = Offset(position.offset.0 - 1);
-            stream.bytes += publication.data.len();
+            stream.bytes += publication.size_bytes();
             stream.kept.push_front(publication);
         }
         stream
@@ -72,7 +72,7 @@ impl Stream {
             return;
         }
         self.top = publication.position.offset;
-        self.bytes += publication.data.len();
+        self.bytes += publication.size_bytes();
         self.kept.push_back(Arc::clone(publication));
     }
 
@@ -84,13 +84,20 @@ impl Stream {
             if !is_old && self.kept.len() <= options.history_size && self.bytes <= bytes_max {
                 break;
             }
-            self.bytes -= oldest.data.len();
+            self.bytes -= oldest.size_bytes();
             self.floor = oldest.position.offset;
             self.kept.pop_front();
         }
         if self.kept.is_empty() {
             self.kept = VecDeque::new();
         }
+    }
+
+    /// Forgets all that is kept. The position stays.
+    pub(crate) fn clear(&mut self) {
+        self.kept = VecDeque::new();
+        self.bytes = 0;
+        self.floor = self.top;
     }
 
     pub(crate) fn page(&self, query: HistoryQuery) -> HistoryPage {

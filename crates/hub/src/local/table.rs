@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use naru_domain::ports::BusEvent;
-use naru_domain::{ChannelName, Epoch, Publication, Timestamp};
+use naru_domain::{ChannelName, Epoch, Membership, Publication, Timestamp};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
@@ -197,6 +197,21 @@ impl Table {
                     Told::StartTeller
                 }
             }
+        }
+    }
+
+    /// Forgets all that a stream keeps.
+    pub(crate) fn clear(&self, stream: &mut Stream) {
+        self.metrics.history_publications.add(-signed(stream.kept_count()));
+        self.metrics.history_bytes.add(-signed(stream.bytes()));
+        stream.clear();
+    }
+
+    /// Tells the hub who entered or left, if there is room. To be called with the channel's shard locked.
+    pub(crate) fn announce(&self, channel: &ChannelName, membership: Arc<Membership>) {
+        match self.events.try_send(BusEvent::Membership(channel.clone(), membership)) {
+            Ok(()) => self.metrics.events.increment(),
+            Err(_) => self.metrics.events_dropped.increment(),
         }
     }
 

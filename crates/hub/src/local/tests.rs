@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use naru_domain::clock::ManualClock;
-use naru_domain::ports::{Bus, BusError, BusEvent, History, HistoryQuery, NamespaceOptions};
+use naru_domain::ports::{Bus, BusError, BusEvent, History, HistoryQuery, NamespaceOptions, Post};
 use naru_domain::{ChannelName, Durability, Offset, Position, Timestamp};
 use naru_testkit::bus_contract::{self, Fault, MemoryHistory, channel};
 use tokio::sync::mpsc::Receiver;
@@ -30,7 +30,7 @@ fn stored(history: &Arc<MemoryHistory>, durability: Durability) -> (LocalBus, Re
 }
 
 async fn publish(bus: &LocalBus, name: &str, text: &str) -> Result<Position, BusError> {
-    bus.publish(&channel(name), Bytes::from(text.to_owned()), None).await
+    bus.publish(&channel(name), Post::new(text.to_owned())).await
 }
 
 async fn offsets(bus: &LocalBus, name: &str) -> Vec<u64> {
@@ -80,13 +80,13 @@ async fn accepted_means_kept_across_a_restart_with_positions_and_keys() {
         for number in 0..20 {
             publish(&bus, "kept:a", &number.to_string()).await.unwrap();
         }
-        bus.publish(&name, Bytes::from_static(b"keyed"), Some("k".into())).await.unwrap()
+        bus.publish(&name, Post::new("keyed").with_key("k")).await.unwrap()
     };
     let (bus, _events) = stored(&history, Durability::Disk);
     assert_eq!(offsets(&bus, "kept:a").await, (14..=21).collect::<Vec<_>>());
     let page = bus.history(&name, HistoryQuery { since: Some(first), limit: 9 }).await.unwrap();
     assert!(page.complete && page.publications.is_empty());
-    let again = bus.publish(&name, Bytes::from_static(b"retried"), Some("k".into())).await;
+    let again = bus.publish(&name, Post::new("retried").with_key("k")).await;
     assert_eq!(again, Ok(first));
     let next = publish(&bus, "kept:a", "next").await.unwrap();
     assert_eq!(next, Position { offset: Offset(22), ..first });
@@ -112,9 +112,10 @@ async fn a_store_that_refuses_leaves_no_trace_and_no_hole() {
     history.fail_next(Fault::Refuse);
     let key: Option<Arc<str>> = Some("k".into());
     let data = Bytes::from_static(b"two");
-    let refused = bus.publish(&channel("kept:a"), data.clone(), key.clone()).await;
+    let refused =
+        bus.publish(&channel("kept:a"), Post { key: key.clone(), ..Post::new(data.clone()) }).await;
     assert!(matches!(refused, Err(BusError::Unavailable { .. })));
-    let retried = bus.publish(&channel("kept:a"), data, key).await.unwrap();
+    let retried = bus.publish(&channel("kept:a"), Post { key, ..Post::new(data) }).await.unwrap();
     assert_eq!(retried.offset, Offset(2));
     for text in ["one", "two"] {
         let Some(BusEvent::Publication(_, publication)) = events.recv().await else {
@@ -135,9 +136,14 @@ async fn an_append_whose_answer_was_lost_is_found_again() {
     let key: Option<Arc<str>> = Some("k".into());
     let name = channel("kept:a");
     let data = Bytes::from_static(b"two");
-    assert!(bus.publish(&name, data.clone(), key.clone()).await.is_err());
+    assert!(
+        bus.publish(&name, Post { key: key.clone(), ..Post::new(data.clone()) }).await.is_err()
+    );
     // The retry finds the key in what the store kept.
-    assert_eq!(bus.publish(&name, data, key).await.unwrap().offset, Offset(2));
+    assert_eq!(
+        bus.publish(&name, Post { key, ..Post::new(data) }).await.unwrap().offset,
+        Offset(2)
+    );
     assert_eq!(publish(&bus, "kept:a", "three").await.unwrap().offset, Offset(3));
     assert_eq!(history.offsets(&name), [1, 2, 3]);
 }
@@ -324,9 +330,9 @@ async fn bounds_of_the_key_window_forget_the_oldest_key() {
     let name = channel("kept:a");
     for number in 0..11 {
         let key: Arc<str> = number.to_string().into();
-        bus.publish(&name, Bytes::new(), Some(key)).await.unwrap();
+        bus.publish(&name, Post { key: Some(key), ..Post::default() }).await.unwrap();
     }
-    let again = |key: &str| bus.publish(&name, Bytes::new(), Some(key.into()));
+    let again = |key: &str| bus.publish(&name, Post::new("").with_key(key));
     assert_eq!(again("10").await.unwrap().offset, Offset(11));
     assert_eq!(again("0").await.unwrap().offset, Offset(12));
     assert!(bus.inner.metrics.keys.get() <= 10);
@@ -337,7 +343,7 @@ async fn keys_are_known_for_their_time_whatever_the_wall_clock_does() {
     let clock = clock();
     let (bus, _events) = LocalBus::new(options(Durability::Memory), None, Arc::clone(&clock) as _);
     let name = channel("kept:a");
-    let again = || bus.publish(&name, Bytes::new(), Some("k".into()));
+    let again = || bus.publish(&name, Post::new("").with_key("k"));
     assert_eq!(again().await.unwrap().offset, Offset(1));
     clock.advance(Duration::from_secs(365 * 86_400));
     assert_eq!(again().await.unwrap().offset, Offset(1));

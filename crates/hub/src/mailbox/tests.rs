@@ -2,24 +2,26 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use naru_domain::{
-    ChannelName, Delivery, DeliveryBody, DeliveryClass, Epoch, Offset, Position, Publication,
-    Timestamp,
-};
+use naru_domain::{Delivery, DeliveryBody, DeliveryClass, Offset, PhoneReply, ReplyBody};
 use proptest::prelude::*;
 
 use super::{Mailbox, MailboxLimits, Pushed, Tally, VOLATILE_WAITING_MAX};
 
-const LIMITS: MailboxLimits = MailboxLimits { count_max: 6, bytes_max: 100 };
+/// What sizes are counted in here: no reply is smaller than its head.
+const UNIT: usize = 100;
 
-/// A body of so many bytes that can be told apart by its number.
-fn body(number: u64, bytes: usize) -> DeliveryBody {
-    let position = Position { epoch: Epoch(0), offset: Offset(number) };
-    let data = Bytes::from(vec![0; bytes]);
-    let publication = Publication { position, data, at: Timestamp(0), key: None };
-    let channel = ChannelName::parse("c").unwrap();
-    DeliveryBody::Publication(channel, Arc::new(publication))
+const LIMITS: MailboxLimits = MailboxLimits { count_max: 6, bytes_max: 100 * UNIT };
+
+/// A body of so many units that can be told apart by its number.
+fn body(number: u64, units: usize) -> DeliveryBody {
+    let reply = |text: &str| PhoneReply {
+        room: number.to_string().into(),
+        channel_id: "".into(),
+        body: ReplyBody::Text(text.into()),
+        scheduled: false,
+    };
+    let text = "x".repeat(units * UNIT - reply("").size_bytes());
+    DeliveryBody::Phone(Arc::new(reply(&text)))
 }
 
 fn reliable(offset: u64, bytes: usize) -> Delivery {
@@ -44,9 +46,8 @@ fn volatile(number: u64, bytes: usize) -> Delivery {
 /// A delivery as text: `5` reliable, `3-4` a gap, `k:7` keyed, `~8` volatile.
 fn show(delivery: &Delivery) -> String {
     let number = match &delivery.body {
-        DeliveryBody::Publication(_, publication) => publication.position.offset.0.to_string(),
+        DeliveryBody::Phone(reply) => reply.room.to_string(),
         DeliveryBody::Gap { from, to } => return format!("{}-{}", from.0, to.0),
-        DeliveryBody::Phone(_) => "?".to_owned(),
     };
     match &delivery.class {
         DeliveryClass::Reliable => number,
@@ -176,9 +177,9 @@ fn a_take_is_bounded_but_always_makes_progress() {
     let (mut mailbox, _) =
         check(vec![reliable(1, 50), reliable(2, 20), reliable(3, 20)], &["1", "2", "3"]);
     let mut out = Vec::new();
-    assert_eq!(mailbox.take(9, 10, &mut out), 1);
-    assert_eq!(mailbox.take(9, 40, &mut out), 2);
-    assert_eq!(mailbox.take(0, 40, &mut out), 0);
+    assert_eq!(mailbox.take(9, 10 * UNIT, &mut out), 1);
+    assert_eq!(mailbox.take(9, 40 * UNIT, &mut out), 2);
+    assert_eq!(mailbox.take(0, 40 * UNIT, &mut out), 0);
 }
 
 #[test]
@@ -211,12 +212,12 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        8 => (prop_oneof![9 => Just(0_u64), 1 => 0..3_u64], 0..40_usize)
+        8 => (prop_oneof![9 => Just(0_u64), 1 => 0..3_u64], 1..40_usize)
             .prop_map(|(ahead, bytes)| Step::Reliable { ahead, bytes }),
         1 => (0..4_u64).prop_map(|behind| Step::Again { behind }),
         1 => (0..3_u64, 0..4_u64).prop_map(|(ahead, length)| Step::Gap { ahead, length }),
-        3 => (0..4_u8, 0..60_usize).prop_map(|(key, bytes)| Step::Latest { key, bytes }),
-        2 => (0..40_usize).prop_map(|bytes| Step::Volatile { bytes }),
+        3 => (0..4_u8, 1..60_usize).prop_map(|(key, bytes)| Step::Latest { key, bytes }),
+        2 => (1..40_usize).prop_map(|bytes| Step::Volatile { bytes }),
         6 => (0..4_usize, 0..100_usize).prop_map(|(count, bytes)| Step::Take { count, bytes }),
         5 => (0..4_u64).prop_map(|behind| Step::HandOver { behind }),
         1 => Just(Step::Rewind),
@@ -394,7 +395,7 @@ proptest! {
                 Step::Reliable { ahead, bytes } => {
                     let offset = model.last + 1 + ahead;
                     mailbox.push(reliable(offset, bytes), reader_is_there, &LIMITS, &mut tally);
-                    model.reliable(offset, bytes);
+                    model.reliable(offset, bytes * UNIT);
                 }
                 Step::Again { behind } => {
                     let offset = model.last.saturating_sub(behind);
@@ -410,20 +411,20 @@ proptest! {
                     let name = key.to_string();
                     let delivery = latest(&name, number, bytes);
                     mailbox.push(delivery, reader_is_there, &LIMITS, &mut tally);
-                    model.latest(key, format!("{name}:{number}"), bytes);
+                    model.latest(key, format!("{name}:{number}"), bytes * UNIT);
                 }
                 Step::Volatile { bytes } => {
                     let delivery = volatile(number, bytes);
                     mailbox.push(delivery, reader_is_there, &LIMITS, &mut tally);
                     if reader_is_there {
-                        model.volatile(format!("~{number}"), bytes);
+                        model.volatile(format!("~{number}"), bytes * UNIT);
                     }
                 }
                 Step::Take { count, bytes } => {
                     let mut out = Vec::new();
-                    mailbox.take(count, bytes, &mut out);
+                    mailbox.take(count, bytes * UNIT, &mut out);
                     let shown: Vec<String> = out.iter().map(show).collect();
-                    prop_assert_eq!(shown, model.take(count, bytes));
+                    prop_assert_eq!(shown, model.take(count, bytes * UNIT));
                 }
                 Step::HandOver { behind } => {
                     let offset = model.taken.saturating_sub(behind);

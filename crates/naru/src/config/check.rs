@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use naru_domain::limits::HOOK_ATTEMPTS_MAX;
+
 use super::model::{Config, DurabilityName};
 use super::units::{Size, Span};
 
@@ -11,6 +13,9 @@ pub(super) fn check(config: &Config) -> Vec<(String, String)> {
     check_listeners(config, &mut found);
     check_bridge(config, &mut found);
     check_bots(config, &mut found);
+    check_client(config, &mut found);
+    check_stomp(config, &mut found);
+    check_channels(config, &mut found);
     check_store(config, &mut found);
     check_users(config, &mut found);
     found.0
@@ -50,6 +55,7 @@ fn check_listeners(config: &Config, found: &mut Found) {
     let pairs = [
         ("http", &config.http.tls_certificate, &config.http.tls_key),
         ("bridge", &config.bridge.tls_certificate, &config.bridge.tls_key),
+        ("stomp", &config.stomp.tls_certificate, &config.stomp.tls_key),
     ];
     for (section, certificate, key) in pairs {
         if certificate.is_some() != key.is_some() {
@@ -66,6 +72,9 @@ fn check_listeners(config: &Config, found: &mut Found) {
                 found.add(&format!("{section}.{name}"), message);
             }
         }
+    }
+    if let Some(reason) = public_url_problem(&config.http.public_url) {
+        found.add("http.public_url", reason);
     }
     for (at, key) in config.http.api_keys.iter().enumerate() {
         if key.is_empty() {
@@ -88,6 +97,119 @@ fn check_listeners(config: &Config, found: &mut Found) {
     if let Some(drain) = config.node.drain_timeout {
         found.span("node.drain_timeout", drain, Span::seconds(1), Span::seconds(600));
     }
+}
+
+fn check_client(config: &Config, found: &mut Found) {
+    let client = &config.client;
+    let (second, hour) = (Span::seconds(1), Span::seconds(3_600));
+    if !client.path.starts_with('/') || client.path.starts_with("/api") {
+        found.add("client.path", "must begin with `/` and not with `/api`");
+    }
+    found.span("client.ping_interval", client.ping_interval, second, hour);
+    found.span("client.pong_timeout", client.pong_timeout, second, hour);
+    if client.pong_timeout.0 >= client.ping_interval.0 {
+        found.add("client.pong_timeout", "must be shorter than client.ping_interval");
+    }
+    found.size("client.max_message_bytes", client.max_message_bytes, Size(1 << 10), Size(16 << 20));
+    found.size("client.queue_max_bytes", client.queue_max_bytes, Size(64 << 10), Size(1 << 30));
+    found.number("client.channels_max", client.channels_max as u64, 1, 10_000);
+    found.number("client.channel_max_length", client.channel_max_length as u64, 1, 255);
+    found.number("client.user_connections_max", client.user_connections_max as u64, 1, 1_000_000);
+    found.number("client.history_max", client.history_max as u64, 1, 10_000);
+    found.span("client.stale_timeout", client.stale_timeout, second, Span::seconds(300));
+    found.span("client.write_timeout", client.write_timeout, second, hour);
+    found.span("client.expired_close_delay", client.expired_close_delay, Span::seconds(0), hour);
+    found.number("client.connections_max", client.connections_max as u64, 1, 10_000_000);
+    let per_address = client.connections_per_address as u64;
+    found.number("client.connections_per_address", per_address, 1, 10_000_000);
+    if client.commands_per_second > 0 && client.commands_burst == 0 {
+        found.add("client.commands_burst", "must be at least 1 when commands_per_second is set");
+    }
+    if !client.token_hmac_secret.is_empty() && client.token_hmac_secret_file.is_some() {
+        let message = "give either token_hmac_secret or token_hmac_secret_file";
+        found.add("client.token_hmac_secret_file", message);
+    }
+}
+
+fn check_stomp(config: &Config, found: &mut Found) {
+    let stomp = &config.stomp;
+    let (second, hour) = (Span::seconds(1), Span::seconds(3_600));
+    for (name, other) in [("http", config.http.listen), ("bridge", config.bridge.listen)] {
+        if stomp.enabled && stomp.listen == other && other.port() != 0 {
+            found.add("stomp.listen", format!("the same address as {name}.listen"));
+        }
+    }
+    if !stomp.path.starts_with('/') || stomp.path.starts_with("/api") {
+        found.add("stomp.path", "must begin with `/` and not with `/api`");
+    }
+    if stomp.enabled && config.client.enabled && stomp.path == config.client.path {
+        found.add("stomp.path", "the same path as client.path");
+    }
+    found.span("stomp.heartbeat", stomp.heartbeat, second, hour);
+    found.size("stomp.max_frame_bytes", stomp.max_frame_bytes, Size(64 << 10), Size(16 << 20));
+    found.size("stomp.queue_max_bytes", stomp.queue_max_bytes, Size(64 << 10), Size(1 << 30));
+    found.number("stomp.subscriptions_max", stomp.subscriptions_max as u64, 1, 128);
+    found.number("stomp.unacked_max", stomp.unacked_max.into(), 1, u64::from(u16::MAX));
+    found.number("stomp.queue_depth", stomp.queue_depth as u64, 1, 1_000_000);
+    let (min, max) = (Size(64 << 10), Size(16 << 30));
+    found.size("stomp.queue_depth_bytes", stomp.queue_depth_bytes, min, max);
+    found.number("stomp.queue_deliveries", stomp.queue_deliveries.into(), 1, 1_000);
+    found.span("stomp.queue_work_time", stomp.queue_work_time, second, Span::seconds(86_400));
+    found.span("stomp.connect_timeout", stomp.connect_timeout, second, Span::seconds(300));
+    found.span("stomp.write_timeout", stomp.write_timeout, second, hour);
+    found.number("stomp.connections_max", stomp.connections_max as u64, 1, 10_000_000);
+    let per_address = stomp.connections_per_address as u64;
+    found.number("stomp.connections_per_address", per_address, 1, 10_000_000);
+    if stomp.frames_per_second > 0 && stomp.frames_burst == 0 {
+        found.add("stomp.frames_burst", "must be at least 1 when frames_per_second is set");
+    }
+}
+
+fn check_channels(config: &Config, found: &mut Found) {
+    let channels = &config.channels;
+    let named = channels.namespaces.iter();
+    let named = named.map(|(name, options)| (format!("channels.namespaces.{name}"), options));
+    for name in channels.namespaces.keys() {
+        let is_fine = name.len() >= 2
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+        if !is_fine {
+            let message = "a name has two or more letters, digits, `-`, `_` or `.`";
+            found.add(&format!("channels.namespaces.{name}"), message);
+        }
+    }
+    for (key, options) in named.chain([("channels.default".to_owned(), &channels.default)]) {
+        if let Err(error) = regex::Regex::new(&options.channel_regex) {
+            found.add(&format!("{key}.channel_regex"), error.to_string());
+        }
+        for kind in &options.allowed_delta_types {
+            if kind != "fossil" {
+                found.add(&format!("{key}.allowed_delta_types"), format!("`{kind}` is not known"));
+            }
+        }
+        let needs_history = options.force_recovery || options.force_positioning;
+        if needs_history && options.history_size == 0 {
+            let message = "recovery and positions need history_size above 0";
+            found.add(&format!("{key}.history_size"), message);
+        }
+    }
+}
+
+/// Paths are appended to it, so it may have nothing behind its own.
+fn public_url_problem(text: &str) -> Option<&'static str> {
+    if text.is_empty() {
+        return None;
+    }
+    let Ok(url) = reqwest::Url::parse(text) else { return Some("is no URL") };
+    if !["http", "https"].contains(&url.scheme()) || !url.has_host() {
+        return Some("must begin with http:// or https:// and a host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Some("must not hold credentials: webhook bots are told it");
+    }
+    if text.contains(['?', '#', '{', '}']) || text.contains(char::is_whitespace) {
+        return Some("must have no query, fragment, braces or blanks");
+    }
+    (text.len() > 1_000).then_some("is longer than 1000 bytes")
 }
 
 fn check_bridge(config: &Config, found: &mut Found) {
@@ -143,7 +265,7 @@ fn check_bots(config: &Config, found: &mut Found) {
     let tenth = Span(Duration::from_millis(100));
     found.span("hooks.connect_timeout", hooks.connect_timeout, tenth, Span::seconds(60));
     found.span("hooks.timeout", hooks.timeout, tenth, Span::seconds(300));
-    found.number("hooks.attempts", u64::from(hooks.attempts), 1, 10);
+    found.number("hooks.attempts", u64::from(hooks.attempts), 1, HOOK_ATTEMPTS_MAX.into());
     found.number("hooks.concurrency", hooks.concurrency as u64, 1, 1_000);
     let (min, max) = (Size(1 << 10), Size(64 << 20));
     found.size("hooks.max_response_bytes", hooks.max_response_bytes, min, max);
@@ -166,6 +288,7 @@ fn check_store(config: &Config, found: &mut Found) {
         ("pings", retention.pings),
         ("system_samples", retention.system_samples),
         ("schedule_runs", retention.schedule_runs),
+        ("send_keys", retention.send_keys),
     ];
     for (name, span) in spans {
         let (min, max) = (Span::seconds(86_400), Span::seconds(36_600 * 86_400));

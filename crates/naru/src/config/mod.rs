@@ -12,7 +12,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 pub(crate) use model::{
-    ApprovalPolicy, BridgeKey, Config, LogFormat, Namespace, Processing, REFERENCE,
+    ApprovalPolicy, BridgeKey, Config, LogFormat, Namespace, Processing, REFERENCE, RecoveryMode,
 };
 pub(crate) use units::{Secret, read_secret_file};
 
@@ -370,6 +370,43 @@ mod tests {
         }
         let (_, hint) = found.iter().find(|(key, _)| key == "bridge.ping_intervall").unwrap();
         assert!(hint.contains("bridge.ping_interval"), "{hint}");
+    }
+
+    #[test]
+    fn the_installation_may_set_as_many_attempts_as_a_bot() {
+        let max = naru_domain::limits::HOOK_ATTEMPTS_MAX;
+        let check = |attempts: u32| {
+            let read = Config::from_text(&format!("[hooks]\nattempts = {attempts}"));
+            assert_eq!(read.is_ok(), attempts <= max, "{attempts}");
+        };
+        check(max);
+        check(max + 1);
+        let (_, row) = REFERENCE.iter().find(|(key, _)| *key == "hooks.attempts").unwrap();
+        assert!(row.ends_with(&format!("(1 to {max}).")), "{row}");
+    }
+
+    #[test]
+    fn a_public_url_is_a_base_that_paths_can_follow() {
+        let check = |url: &str, is_good: bool| {
+            let read = Config::from_text(&format!("[http]\npublic_url = {url:?}"));
+            assert_eq!(read.is_ok(), is_good, "{url}");
+        };
+        for good in ["", "https://naru.example.org", "http://10.0.0.1:8080/naru/", "http://[::1]:1"]
+        {
+            check(good, true);
+        }
+        for wrong in [
+            "naru.example.org",
+            "ftp://naru.example.org",
+            "https://me:hush@naru.example.org",
+            "https://naru.example.org/?a=b",
+            "https://naru.example.org/#a",
+            "https://naru.example.org/{id}",
+            "https:// naru",
+            "https://",
+        ] {
+            check(wrong, false);
+        }
     }
 
     #[test]

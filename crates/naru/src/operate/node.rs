@@ -54,8 +54,8 @@ pub(super) async fn status(client: &Client, screen: &Screen) -> Result<(), Failu
             "listens": pairs(&info["listeners"]),
             "modes": pairs(&info["modes"]),
             "queue": format!(
-                "{} of {} waiting, {} in work, {busy} workers busy, {stuck} stuck",
-                queue["depth"], queue["capacity"], queue["in_work"],
+                "{} of {} waiting, {} in work ({} parked), {busy} workers busy, {stuck} stuck",
+                queue["depth"], queue["capacity"], queue["in_work"], queue["parked"],
             ),
             "you": format!("{} ({})", plain(&me["name"]), plain(&me["role"])),
         }))?;
@@ -134,8 +134,8 @@ pub(super) async fn queue(client: &Client, screen: &Screen) -> Result<(), Failur
     let store =
         if queue["store_healthy"] == json!(true) { "" } else { "; the store takes nothing" };
     screen.line(&format!(
-        "{} of {} waiting, {} in work{store}",
-        queue["depth"], queue["capacity"], queue["in_work"]
+        "{} of {} waiting, {} in work, {} of them parked{store}",
+        queue["depth"], queue["capacity"], queue["in_work"], queue["parked"]
     ))?;
     const COLUMNS: [Column; 4] = [
         ("STATE", |row| plain(&row["state"])),
@@ -226,7 +226,7 @@ pub(crate) enum Logs {
 #[derive(Args)]
 #[command(group(ArgGroup::new("whose").required(true).args(["category", "bot", "session"])))]
 pub(crate) struct SetLevel {
-    /// Of a category: bridge, hub, bots, hooks, schedules, store, admin, serve
+    /// Of a category: bridge, client, stomp, hub, bots, hooks, schedules, store, admin, serve
     #[arg(long)]
     category: Option<String>,
     /// Of everything about one bot

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{BOT, CHANNEL, DEVICE, Phone, ROOM, Script, Server, eventually, now_ms};
+use crate::harness::{
+    BOT, CHANNEL, DEVICE, Phone, ROOM, Script, Server, all_of, eventually, now_ms,
+};
 
 #[test]
 fn accepted_messages_survive_kill_9_and_are_answered_once_in_order() {
@@ -60,18 +62,7 @@ fn number(text: &str) -> u32 {
 }
 
 fn all_messages(server: &Server) -> Vec<Value> {
-    let (mut rows, mut after) = (Vec::new(), String::new());
-    loop {
-        let path = format!("/api/messages?limit=1000{after}");
-        let (status, list) = server.api("GET", &path, None);
-        assert_eq!(status, 200, "{list}");
-        rows.extend(list["items"].as_array().unwrap().iter().cloned());
-        match &list["next"] {
-            Value::Null => return rows,
-            Value::String(next) => after = format!("&after={next}"),
-            next => after = format!("&after={next}"),
-        }
-    }
+    all_of(server, "/api/messages")
 }
 
 #[test]
@@ -93,6 +84,34 @@ fn replies_made_while_a_phone_was_away_reach_it_when_it_returns_even_after_a_res
     for n in 0..3 {
         assert_eq!(phone.reply(), format!("kept {n}"));
     }
+    phone.assert_quiet();
+}
+
+#[test]
+fn a_send_that_is_repeated_with_its_key_after_a_restart_is_made_once() {
+    let mut server = Server::auto();
+    let mut phone = Phone::connect(server.bridge, Script::Raw);
+    phone.assert_quiet();
+    let (_, list) = server.api("GET", "/api/messages", None);
+    let device = server.device(DEVICE).unwrap()["id"].clone();
+    let send = json!({
+        "device": device, "channel_id": CHANNEL, "room": ROOM, "text": "once",
+        "idempotency_key": "order-17",
+    });
+    let later = json!({ "replies": [{ "text": "later" }], "idempotency_key": "report-17" });
+    let replies = format!("/api/messages/{}/replies", list["items"][0]["id"]);
+    let ask = |server: &Server| {
+        let (status, sent) = server.api("POST", "/api/send", Some(&send));
+        assert_eq!(status, 200, "{sent}");
+        let (status, answered) = server.api("POST", &replies, Some(&later));
+        assert_eq!(status, 200, "{answered}");
+        (sent, answered)
+    };
+    let first = ask(&server);
+    assert_eq!((phone.reply(), phone.reply()), ("once".to_owned(), "later".to_owned()));
+    server.kill_and_restart();
+    assert_eq!(ask(&server), first);
+    let mut phone = Phone::connect(server.bridge, Script::Raw);
     phone.assert_quiet();
 }
 

@@ -29,6 +29,7 @@ pub(crate) struct Server {
     settings: Vec<String>,
     pub(crate) bridge: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) stomp: SocketAddr,
     /// Keeps the folder for as long as the server.
     _temporary: Option<tempfile::TempDir>,
 }
@@ -55,6 +56,7 @@ impl Server {
             settings,
             bridge: SocketAddr::from(([0, 0, 0, 0], 0)),
             http: SocketAddr::from(([0, 0, 0, 0], 0)),
+            stomp: SocketAddr::from(([0, 0, 0, 0], 0)),
             _temporary: temporary,
         };
         server.wait_until_ready();
@@ -78,6 +80,7 @@ impl Server {
         let address = |name: &str| run[name].as_str().expect(name).parse().expect(name);
         self.bridge = address("bridge");
         self.http = address("http");
+        self.stomp = address("stomp");
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -179,6 +182,7 @@ fn spawn(dir: &Path, settings: &[String]) -> Child {
     let keys = [
         "bridge.listen=127.0.0.1:0".to_owned(),
         "http.listen=127.0.0.1:0".to_owned(),
+        "stomp.listen=127.0.0.1:0".to_owned(),
         format!("bridge.keys.default.secret={SECRET}"),
         format!("bridge.keys.default.salt={SALT}"),
     ];
@@ -232,6 +236,21 @@ fn dechunk(head: &str, body: String) -> String {
         rest = after[size..].trim_start_matches("\r\n");
     }
     plain
+}
+
+/// All rows of a list, page by page.
+pub(crate) fn all_of(server: &Server, list: &str) -> Vec<Value> {
+    let (mut rows, mut after) = (Vec::new(), String::new());
+    loop {
+        let (status, page) = server.api("GET", &format!("{list}?limit=1000{after}"), None);
+        assert_eq!(status, 200, "{page}");
+        rows.extend(page["items"].as_array().expect("items").iter().cloned());
+        match &page["next"] {
+            Value::Null => return rows,
+            Value::String(next) => after = format!("&after={next}"),
+            next => after = format!("&after={next}"),
+        }
+    }
 }
 
 /// Asks again until there is an answer, or fails with what was waited for.

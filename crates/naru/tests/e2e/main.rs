@@ -5,9 +5,14 @@
 
 mod bridge;
 mod cli;
+mod clock;
+mod crowd;
 mod faults;
 mod harness;
 mod limits;
 mod secrets;
+#[cfg(unix)]
+mod service;
+mod stomp;
 mod tls;
 mod work;

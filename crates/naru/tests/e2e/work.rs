@@ -377,6 +377,28 @@ fn a_later_reply_reaches_the_room_of_its_message() {
 }
 
 #[test]
+fn a_webhook_bot_answers_later_where_the_message_told_it_to() {
+    let target = Target::listen();
+    let server = server_with_hooks();
+    let mut phone = Phone::connect(server.bridge, Script::Raw);
+    phone.assert_quiet();
+    set_bot(&server, |settings| {
+        settings["webhook"] = json!({ "url": target.url, "secret": SECRET })
+    });
+    phone.say("a long report, please");
+    let (mut stream, body) = target.next();
+    respond(&mut stream, "200 OK", &json!({}));
+    let url = body["reply_url"].as_str().expect("reply_url").to_owned();
+    let base = format!("http://{}", server.http);
+    let path = url.strip_prefix(&base).expect("the address of the API on this machine");
+    let later = json!({ "replies": [{ "text": "the report" }, { "text": "its end" }] });
+    let (status, answer) = server.api("POST", path, Some(&later));
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!((phone.reply(), phone.reply()), ("the report".to_owned(), "its end".to_owned()));
+    phone.assert_quiet();
+}
+
+#[test]
 fn a_schedule_is_sent_once_at_its_time() {
     let server = Server::auto();
     let mut phone = Phone::connect(server.bridge, Script::Raw);

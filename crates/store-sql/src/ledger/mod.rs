@@ -3,6 +3,7 @@
 //! A batch usually is one text with all its rows ([`statements`]). When one of its rows is known already
 //! the whole is rolled back, what is known is looked up, and the rest is committed.
 
+mod keyed;
 mod known;
 mod recover;
 mod statements;
@@ -13,7 +14,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use naru_domain::ports::{Ledger, StoreError};
 use naru_domain::work::{
-    LedgerBatch, LedgerReceipt, MessageRecord, MessageState, Recovered, ReplyRecord, Settlement,
+    KeyedSend, LedgerBatch, LedgerReceipt, MessageRecord, MessageState, Recovered, ReplyRecord,
+    Settlement,
 };
 use naru_domain::{DeviceKey, Durability, MessageId};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
@@ -60,6 +62,14 @@ impl Ledger for SqlStore {
     async fn revive(&self, message: MessageId) -> Result<MessageRecord, StoreError> {
         recover::revive(self, message).await
     }
+
+    async fn keyed_send(
+        &self,
+        device: DeviceKey,
+        key: &str,
+    ) -> Result<Option<KeyedSend>, StoreError> {
+        keyed::find(self, device, key).await
+    }
 }
 
 impl SqlStore {
@@ -94,6 +104,8 @@ pub(super) struct Encoded {
     parts: Vec<(usize, SqliteArguments)>,
     /// Messages of earlier batches that ended other than well: few, so one statement each.
     odd: Vec<(MessageId, MessageState, Box<str>)>,
+    /// Sends with keys: few as well.
+    keyed: Vec<KeyedSend>,
 }
 
 impl Encoded {
@@ -130,12 +142,13 @@ impl Encoded {
             let arguments = encode_part(size, accepted, replies, done, delivered, keys)?;
             parts.push((size, arguments));
         }
-        Ok(Encoded { parts, odd })
+        let keyed = batch.settle.iter().filter_map(|s| s.keyed.clone()).collect();
+        Ok(Encoded { parts, odd, keyed })
     }
 
     /// Everything in one transaction of its own.
     async fn commit(mut self, sqlite: &mut SqliteConnection) -> Result<(), JobError> {
-        if let ([_], []) = (&*self.parts, &*self.odd)
+        if let ([_], [], []) = (&*self.parts, &*self.odd, &*self.keyed)
             && let Some((size, arguments)) = self.parts.pop()
         {
             sqlx::query_with(statements::whole(size), arguments).execute(sqlite).await?;
@@ -159,6 +172,9 @@ impl Encoded {
                 .bind(id.0)
                 .execute(&mut *sqlite)
                 .await?;
+        }
+        for send in self.keyed {
+            keyed::keep(sqlite, send).await?;
         }
         Ok(())
     }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use naru_domain::ports::History;
-use naru_domain::{ChannelName, Durability, Epoch, Offset, Position, Publication, Timestamp};
+use naru_domain::{
+    ChannelName, Durability, Epoch, Offset, PartyInfo, Position, Publication, PublicationMeta,
+    Timestamp,
+};
 
 use super::ok;
 
@@ -20,9 +23,22 @@ fn publication(epoch: u64, offset: u64) -> Arc<Publication> {
     Arc::new(Publication {
         position: Position { epoch: Epoch(epoch), offset: Offset(offset) },
         data: Bytes::from(format!("\u{0}body {epoch}/{offset}")),
+        meta: offset.is_multiple_of(3).then(|| Arc::new(meta(offset))),
         at: Timestamp(1_000 + i64::try_from(offset).unwrap_or(0)),
         key: offset.is_multiple_of(2).then(|| Arc::from(format!("key {offset}"))),
     })
+}
+
+fn meta(offset: u64) -> PublicationMeta {
+    let publisher = PartyInfo {
+        user: Arc::from(format!("user {offset}")),
+        client: Arc::from("c1"),
+        conn_info: Bytes::from_static(b"{\"n\":1}"),
+        chan_info: Bytes::from_static(&[0, 255]),
+    };
+    let publisher = offset.is_multiple_of(2).then_some(publisher);
+    let tags = vec![("content-type".into(), "text/plain".into()), ("b".into(), "".into())];
+    PublicationMeta { publisher, tags, is_delta: offset.is_multiple_of(2) }
 }
 
 fn channel(name: &str) -> ChannelName {

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use naru_domain::ports::{ChatLog, Ledger, StoreError};
-use naru_domain::work::{LedgerBatch, MessageState};
-use naru_domain::{DeviceKey, Durability, MediaItem, MediaKind, MessageId, Offset, ReplyBody};
+use naru_domain::work::{KeyedSend, LedgerBatch, MessageState, Settlement};
+use naru_domain::{
+    DeviceKey, Durability, MediaItem, MediaKind, MessageId, Offset, ReplyBody, Timestamp,
+};
 
 use super::{accept, message, ok, refused, reply, settle, settling};
 
@@ -31,6 +33,9 @@ pub async fn ledger<S: Ledger + ChatLog, F: Future<Output = S>>(open: impl Fn() 
     streams_remember_their_last_offset(open().await).await;
     large_batches_of_any_mix_are_kept_whole(open().await).await;
     every_durability_keeps(open().await).await;
+    a_keyed_send_is_known_by_its_device_and_key(open().await).await;
+    a_key_that_comes_again_keeps_its_first_result(open().await).await;
+    a_keyed_send_is_kept_beside_everything_else(open().await).await;
 }
 
 async fn an_empty_store_recovers_nothing(store: impl Ledger) {
@@ -275,6 +280,61 @@ async fn every_durability_keeps(store: impl Ledger) {
         ok(store.commit(&accept(vec![message(id, 1, None)]), durability).await);
     }
     assert_eq!(ok(store.recover().await).pending.len(), 4);
+}
+
+/// A send of `count` replies from offset `first` on.
+fn keyed(device: i64, key: &str, first: u64, count: u32) -> Settlement {
+    let replies = (first..).take(count as usize).map(|offset| reply(device, offset, None));
+    let mut settlement = settle(None, MessageState::Done, replies.collect());
+    settlement.keyed = Some(KeyedSend {
+        device: DeviceKey(device),
+        key: key.into(),
+        first: Offset(first),
+        count,
+        at: Timestamp(1_700_000_000_000),
+    });
+    settlement
+}
+
+async fn a_keyed_send_is_known_by_its_device_and_key(store: impl Ledger) {
+    assert_eq!(ok(store.keyed_send(DeviceKey(1), "열쇠").await), None);
+    let sends = vec![keyed(1, "열쇠", 1, 3), keyed(1, "other", 4, 1), keyed(2, "열쇠", 1, 1)];
+    ok(store.commit(&settling(sends.clone()), Durability::Os).await);
+    for send in sends {
+        let send = ok(send.keyed.ok_or("a keyed send"));
+        assert_eq!(ok(store.keyed_send(send.device, &send.key).await), Some(send));
+    }
+    let found = ok(store.keyed_send(DeviceKey(1), "열쇠").await);
+    let offsets = found.map(|send| send.offsets()).unwrap_or_default();
+    assert_eq!(offsets, [Offset(1), Offset(2), Offset(3)]);
+    for (device, key) in [(1, "OTHER"), (1, ""), (2, "other"), (3, "열쇠")] {
+        assert_eq!(ok(store.keyed_send(DeviceKey(device), key).await), None, "{device} {key}");
+    }
+}
+
+async fn a_key_that_comes_again_keeps_its_first_result(store: impl Ledger) {
+    let first = keyed(1, "k", 1, 2);
+    ok(store.commit(&settling(vec![first.clone()]), Durability::Os).await);
+    ok(store.commit(&settling(vec![keyed(1, "k", 3, 1)]), Durability::Os).await);
+    assert_eq!(ok(store.keyed_send(DeviceKey(1), "k").await), first.keyed);
+}
+
+async fn a_keyed_send_is_kept_beside_everything_else(store: impl Ledger) {
+    let mut batch = accept(vec![message(1, 1, Some("8")), message(2, 1, Some("9"))]);
+    let mut without_replies = keyed(2, "k", 9, 1);
+    without_replies.replies.clear();
+    batch.settle = vec![keyed(1, "k", 1, 2), settle(Some(1), MessageState::Done, Vec::new())];
+    batch.settle.push(without_replies.clone());
+    for _ in 0..2 {
+        // The second time everything of it is known already.
+        batch.delivered.push((DeviceKey(1), Offset(2)));
+        ok(store.commit(&batch, Durability::Os).await);
+        assert_eq!(ok(store.keyed_send(DeviceKey(1), "k").await), batch.settle[0].keyed);
+        assert_eq!(ok(store.keyed_send(DeviceKey(2), "k").await), without_replies.keyed);
+        assert_eq!(ok(store.recover().await).pending, [message(2, 1, Some("9"))]);
+    }
+    let only = LedgerBatch { settle: vec![without_replies], ..LedgerBatch::default() };
+    ok(store.commit(&only, Durability::Os).await);
 }
 
 /// All promises of [`Ledger::revive`].

@@ -2,7 +2,7 @@
 
 use naru_domain::ports::{ChatLog, Ledger, Maintenance, Monitors, PurgeKind, Schedules};
 use naru_domain::work::{
-    LedgerBatch, MessageFilter, MessageState, PingSample, ScheduleRun, SystemSample,
+    KeyedSend, LedgerBatch, MessageFilter, MessageState, PingSample, ScheduleRun, SystemSample,
 };
 use naru_domain::{DeviceKey, Durability, MessageId, Offset, ScheduleId, Timestamp};
 
@@ -18,6 +18,7 @@ where
     purging_replies_spares_undelivered_ones(open().await).await;
     offsets_outlive_their_replies(open().await).await;
     figures_are_purged_by_age(open().await).await;
+    keys_of_sends_are_purged_by_age_and_may_be_used_again(open().await).await;
 }
 
 async fn the_probe_writes_and_reads(store: impl Maintenance) {
@@ -111,4 +112,28 @@ async fn figures_are_purged_by_age(store: impl Maintenance + Monitors + Schedule
     assert_eq!(ok(store.pings(DeviceKey(1), Timestamp(0), 9).await).len(), 1);
     assert_eq!(ok(store.system_samples(Timestamp(0), 9).await).len(), 1);
     assert_eq!(ok(store.schedule_runs(ScheduleId(1), page(None, 9)).await).len(), 1);
+}
+
+async fn keys_of_sends_are_purged_by_age_and_may_be_used_again(store: impl Maintenance + Ledger) {
+    let send = |key: &str, at: i64| {
+        let mut settlement = settle(None, MessageState::Done, Vec::new());
+        settlement.keyed = Some(KeyedSend {
+            device: DeviceKey(1),
+            key: key.into(),
+            first: Offset(1),
+            count: 1,
+            at: Timestamp(at),
+        });
+        settlement
+    };
+    let sends = vec![send("a", 1), send("b", 2), send("c", 3)];
+    ok(store.commit(&settling(sends), Durability::Os).await);
+    assert_eq!(ok(store.purge(PurgeKind::SendKeys, Timestamp(3), 1).await), 1);
+    assert_eq!(ok(store.purge(PurgeKind::SendKeys, Timestamp(3), 9).await), 1);
+    assert_eq!(ok(store.purge(PurgeKind::SendKeys, Timestamp(3), 9).await), 0);
+    assert_eq!(ok(store.keyed_send(DeviceKey(1), "a").await), None);
+    assert!(ok(store.keyed_send(DeviceKey(1), "c").await).is_some());
+    let again = send("a", 9);
+    ok(store.commit(&settling(vec![again.clone()]), Durability::Os).await);
+    assert_eq!(ok(store.keyed_send(DeviceKey(1), "a").await), again.keyed);
 }

@@ -116,7 +116,7 @@ pub fn reply(device: i64, offset: u64, message: Option<i64>) -> ReplyRecord {
 /// How a message ended.
 #[must_use]
 pub fn settle(message: Option<i64>, state: MessageState, replies: Vec<ReplyRecord>) -> Settlement {
-    Settlement { message: message.map(MessageId), state, failure: "".into(), replies }
+    Settlement { message: message.map(MessageId), state, failure: "".into(), replies, keyed: None }
 }
 
 pub(crate) fn accept(messages: Vec<MessageRecord>) -> LedgerBatch {

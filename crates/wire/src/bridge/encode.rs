@@ -56,7 +56,7 @@ pub enum EncodeError {
     #[error("this phone shows only pictures")]
     ImagesOnly,
     /// A link that is not `http…`, which the phone would take for one of its own files, or that
-    /// holds a separator.
+    /// holds a separator or makes one with what follows it.
     #[error("the link is not one a phone can fetch")]
     BadLink,
     /// The items need more than one frame: use [`split_media`] first.
@@ -284,6 +284,7 @@ fn check_media(dialect: Dialect, kind: MediaKind, items: &[MediaItem]) -> Result
 fn is_fetchable(link: &str) -> bool {
     (link.starts_with("http://") || link.starts_with("https://"))
         && !link.contains(SEPARATOR)
+        && !link.ends_with('|')
         && !link.chars().any(|character| character.is_control() || character.is_whitespace())
 }
 

@@ -221,6 +221,7 @@ fn a_link_that_is_a_file_of_the_phone_is_never_sent() {
         "data:image/png;base64,aGk=",
         "httpx://h/a",
         "http://h/a|||/sdcard/x",
+        "http://h/a|",
         "http://h/a b",
         "http://h/a\nb",
         "",

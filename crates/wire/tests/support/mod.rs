@@ -3,3 +3,5 @@
 
 pub(crate) mod checks;
 pub(crate) mod phone;
+#[allow(dead_code, reason = "the tests of the bridge and of WebSocket use each their own part")]
+pub(crate) mod ws;

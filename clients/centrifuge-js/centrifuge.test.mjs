@@ -1,0 +1,274 @@
+// The stock SDK does its work against a real server, in both of its encodings.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+
+import { Centrifuge } from "centrifuge";
+import { Centrifuge as ProtobufCentrifuge } from "centrifuge/build/protobuf";
+import WebSocket from "ws";
+
+import { Server, seconds, token } from "./server.mjs";
+
+let server;
+before(async () => (server = await Server.start()));
+after(() => server.stop());
+
+const encodings = [
+  ["JSON", Centrifuge, (value) => value, (value) => value],
+  ["Protobuf", ProtobufCentrifuge, (value) => Buffer.from(JSON.stringify(value)), (bytes) => JSON.parse(Buffer.from(bytes))],
+];
+
+const clients = new Set();
+after(() => clients.forEach((client) => client.disconnect()));
+
+function client(Kind, user, options = {}) {
+  const made = new Kind(options.url ?? server.url, {
+    websocket: WebSocket,
+    token: token({ sub: user, ...options.claims }),
+    minReconnectDelay: 50,
+    maxReconnectDelay: 200,
+    ...options,
+  });
+  clients.add(made);
+  return made;
+}
+
+const next = (emitter, event) => new Promise((resolve) => emitter.once(event, resolve));
+
+// Collects publications and waits for a number of them.
+function collect(subscription, read) {
+  const got = [];
+  let wake = () => {};
+  subscription.on("publication", (context) => {
+    got.push({ ...context, data: read(context.data) });
+    wake();
+  });
+  return {
+    got,
+    async until(count) {
+      while (got.length < count) await new Promise((resolve) => (wake = resolve));
+      return got;
+    },
+  };
+}
+
+async function subscribed(client, channel, options) {
+  const subscription = client.newSubscription(channel, options);
+  const done = next(subscription, "subscribed");
+  subscription.subscribe();
+  client.connect();
+  return [subscription, await done];
+}
+
+for (const [name, Kind, write, read] of encodings) {
+  const channel = (text) => `${text}-${name}`;
+
+  test(`${name}: connects, subscribes, publishes and hears itself`, async () => {
+    const bo = client(Kind, "bo");
+    const [subscription, context] = await subscribed(bo, channel("chat:a"));
+    assert.equal(context.recoverable, true);
+    const heard = collect(subscription, read);
+    await subscription.publish(write({ text: "hi" }));
+    const [first] = await heard.until(1);
+    assert.deepEqual(first.data, { text: "hi" });
+    assert.equal(first.info.user, "bo");
+    assert.equal(first.offset, 1);
+    const history = await subscription.history({ limit: 10 });
+    assert.deepEqual(history.publications.map((each) => read(each.data)), [{ text: "hi" }]);
+    bo.disconnect();
+  });
+
+  test(`${name}: presence, its figures, joins and leaves are right`, async () => {
+    const al = client(Kind, "al");
+    const [inside] = await subscribed(al, channel("chat:presence"));
+    const joined = new Promise((resolve) => {
+      inside.on("join", (context) => context.info.user === "bo" && resolve(context));
+    });
+    const bo = client(Kind, "bo");
+    const [other] = await subscribed(bo, channel("chat:presence"));
+    assert.equal((await joined).info.user, "bo");
+    const presence = await inside.presence();
+    assert.deepEqual(Object.values(presence.clients).map((each) => each.user).sort(), ["al", "bo"]);
+    assert.deepEqual(await other.presenceStats(), { numClients: 2, numUsers: 2 });
+    const left = next(inside, "leave");
+    bo.disconnect();
+    assert.equal((await left).info.user, "bo");
+    assert.deepEqual(await inside.presenceStats(), { numClients: 1, numUsers: 1 });
+    al.disconnect();
+  });
+
+  test(`${name}: what was published during a cut arrives once and in order`, async () => {
+    const bo = client(Kind, "bo");
+    const al = client(Kind, "al");
+    const [reader] = await subscribed(bo, channel("chat:cut"));
+    const heard = collect(reader, read);
+    const [writer] = await subscribed(al, channel("chat:cut"));
+    await writer.publish(write(1));
+    await heard.until(1);
+    bo.disconnect();
+    for (let number = 2; number <= 20; number++) await writer.publish(write(number));
+    const back = next(reader, "subscribed");
+    bo.connect();
+    const context = await back;
+    assert.equal(context.wasRecovering, true);
+    assert.equal(context.recovered, true);
+    await writer.publish(write(21));
+    const got = (await heard.until(21)).map((each) => each.data);
+    assert.deepEqual(got, Array.from({ length: 21 }, (_, index) => index + 1));
+    bo.disconnect();
+    al.disconnect();
+  });
+
+  test(`${name}: a channel that nobody allowed is refused with 103, an unknown namespace with 102`, async () => {
+    const bo = client(Kind, "bo");
+    bo.connect();
+    for (const [channel, code] of [["closed:a", 103], ["nowhere:a", 102], ["$chat:a", 103]]) {
+      const subscription = bo.newSubscription(channel);
+      const refused = next(subscription, "unsubscribed");
+      subscription.subscribe();
+      assert.equal((await refused).code, code, channel);
+    }
+    await assert.rejects(bo.publish("closed:a", write(1)), { code: 103 });
+    await assert.rejects(bo.rpc("anything", write(1)), { code: 108 });
+    bo.disconnect();
+  });
+
+  test(`${name}: a subscription token opens a closed channel`, async () => {
+    const bo = client(Kind, "bo");
+    const claims = { sub: "bo", channel: "closed:token", info: { colour: "red" } };
+    const [subscription] = await subscribed(bo, "closed:token", { token: token(claims) });
+    assert.equal(subscription.state, "subscribed");
+    bo.disconnect();
+  });
+
+  test(`${name}: deltas come out as what was published`, async () => {
+    const bo = client(Kind, "bo");
+    const [reader] = await subscribed(bo, channel("delta:a"), { delta: "fossil" });
+    const heard = collect(reader, read);
+    const long = "a sentence that stays the same each time ".repeat(10);
+    for (let number = 0; number < 5; number++) {
+      await bo.publish(channel("delta:a"), write({ long, number, korean: "나루터" }));
+    }
+    const got = await heard.until(5);
+    got.forEach((each, number) => assert.deepEqual(each.data, { long, number, korean: "나루터" }));
+    bo.disconnect();
+  });
+
+  test(`${name}: a cache channel gives its newest publication with the subscription`, async () => {
+    const bo = client(Kind, "bo");
+    bo.connect();
+    await bo.publish(channel("cache:a"), write("old"));
+    await bo.publish(channel("cache:a"), write("new"));
+    const subscription = bo.newSubscription(channel("cache:a"));
+    const heard = collect(subscription, read);
+    subscription.subscribe();
+    assert.equal((await heard.until(1))[0].data, "new");
+    bo.disconnect();
+  });
+
+  test(`${name}: server-side subscriptions of the token deliver and recover`, async () => {
+    const bo = client(Kind, "bo", { claims: { channels: [channel("chat:server")] } });
+    const al = client(Kind, "al");
+    const heard = collect(bo, read);
+    const there = next(bo, "subscribed");
+    bo.connect();
+    assert.equal((await there).channel, channel("chat:server"));
+    const [writer] = await subscribed(al, channel("chat:server"));
+    await writer.publish(write("one"));
+    await heard.until(1);
+    bo.disconnect();
+    await writer.publish(write("two"));
+    bo.connect();
+    assert.deepEqual((await heard.until(2)).map((each) => each.data), ["one", "two"]);
+    bo.disconnect();
+    al.disconnect();
+  });
+}
+
+test("a bad token ends the connection for good, an expired one asks for another", async () => {
+  const bad = client(Centrifuge, "bo", { token: token({ sub: "bo" }, "another secret of enough bytes!!") });
+  const ended = next(bad, "disconnected");
+  bad.connect();
+  assert.equal((await ended).code, 3500);
+
+  let asked = 0;
+  const late = client(Centrifuge, "bo", {
+    token: token({ sub: "bo", exp: seconds(-10) }),
+    getToken: async () => (asked++, token({ sub: "bo", exp: seconds(600) })),
+  });
+  const connected = next(late, "connected");
+  late.connect();
+  await connected;
+  assert.equal(asked, 1);
+  late.disconnect();
+});
+
+test("a connection is refreshed while it lives", async () => {
+  let asked = 0;
+  const bo = client(Centrifuge, "bo", {
+    token: token({ sub: "bo", exp: seconds(2) }),
+    getToken: async () => (asked++, token({ sub: "bo", exp: seconds(600) })),
+  });
+  const states = [];
+  bo.on("state", (context) => states.push(context.newState));
+  const refreshed = new Promise((resolve) => {
+    const original = bo._config?.getToken;
+    const timer = setInterval(() => asked > 0 && (clearInterval(timer), resolve()), 20);
+  });
+  bo.connect();
+  await refreshed;
+  await bo.ready();
+  assert.deepEqual(states, ["connecting", "connected"]);
+  bo.disconnect();
+});
+
+test("a user without a token is refused unless anonymous users are allowed", async () => {
+  const nobody = new Centrifuge(server.url, { websocket: WebSocket });
+  clients.add(nobody);
+  const ended = next(nobody, "disconnected");
+  nobody.connect();
+  assert.equal((await ended).code, 3501);
+});
+
+test("users listed in a channel's name talk to each other and nobody else does", async () => {
+  const bo = client(Centrifuge, "bo");
+  const [inside] = await subscribed(bo, "dialog:1#al,bo");
+  const al = client(Centrifuge, "al");
+  const [writer] = await subscribed(al, "dialog:1#al,bo");
+  const heard = collect(inside, (value) => value);
+  await writer.publish("psst");
+  assert.equal((await heard.until(1))[0].data, "psst");
+  const eve = client(Centrifuge, "eve");
+  const outside = eve.newSubscription("dialog:1#al,bo");
+  const refused = next(outside, "unsubscribed");
+  outside.subscribe();
+  eve.connect();
+  assert.equal((await refused).code, 103);
+  [bo, al, eve].forEach((each) => each.disconnect());
+});
+
+for (const signal of ["SIGTERM", "SIGKILL"]) {
+  test(`acknowledged publications survive ${signal} of the server, and clients recover across it`, async () => {
+    const own = await Server.start();
+    try {
+      const bo = client(Centrifuge, "bo", { url: own.url });
+      const [reader] = await subscribed(bo, "chat:restart");
+      const heard = collect(reader, (value) => value);
+      const al = client(Centrifuge, "al", { url: own.url });
+      const [writer] = await subscribed(al, "chat:restart");
+      for (let number = 1; number <= 10; number++) await writer.publish(number);
+      await heard.until(10);
+      const again = [next(reader, "subscribed"), next(writer, "subscribed")];
+      await own.restart(signal);
+      const [context] = await Promise.all(again);
+      assert.equal(context.recovered, true, "the epoch survived");
+      for (let number = 11; number <= 20; number++) await writer.publish(number);
+      const got = (await heard.until(20)).map((each) => each.data);
+      assert.deepEqual(got, Array.from({ length: 20 }, (_, index) => index + 1));
+      bo.disconnect();
+      al.disconnect();
+    } finally {
+      await own.stop();
+    }
+  });
+}

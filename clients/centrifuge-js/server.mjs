@@ -1,0 +1,127 @@
+// A real `naru serve` on free ports in a temporary folder. NARU_BIN names the binary.
+
+import { spawn } from "node:child_process";
+import { createHmac } from "node:crypto";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
+
+export const SECRET = "a secret of at least thirty-two bytes";
+export const API_KEY = "api-key";
+
+const CONFIG = `
+[bridge]
+listen = "127.0.0.1:0"
+[http]
+listen = "127.0.0.1:0"
+api_keys = ["${API_KEY}"]
+[stomp]
+listen = "127.0.0.1:0"
+[client]
+token_hmac_secret = "${SECRET}"
+ping_interval = "2s"
+pong_timeout = "1s"
+expired_close_delay = "1s"
+[channels.namespaces.chat]
+history_size = 100
+durability = "disk"
+force_recovery = true
+presence = true
+join_leave = true
+force_push_join_leave = true
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+allow_history_for_subscriber = true
+allow_presence_for_subscriber = true
+[channels.namespaces.cache]
+history_size = 1
+durability = "memory"
+force_recovery = true
+force_recovery_mode = "cache"
+auto_cache_recover = true
+allow_subscribe_for_client = true
+allow_publish_for_client = true
+[channels.namespaces.delta]
+history_size = 10
+durability = "memory"
+force_recovery = true
+allowed_delta_types = ["fossil"]
+delta_publish = true
+allow_subscribe_for_client = true
+allow_publish_for_client = true
+[channels.namespaces.closed]
+history_size = 10
+durability = "memory"
+[channels.namespaces.dialog]
+allow_user_limited_channels = true
+allow_publish_for_subscriber = true
+`;
+
+export class Server {
+  static async start(extra = "") {
+    const server = new Server();
+    server.folder = mkdtempSync(join(tmpdir(), "naru-"));
+    writeFileSync(join(server.folder, "naru.toml"), CONFIG + extra);
+    await server.launch();
+    return server;
+  }
+
+  async launch() {
+    const data = join(this.folder, "data");
+    const config = join(this.folder, "naru.toml");
+    this.child = spawn(process.env.NARU_BIN, ["serve", "--config", config, "--data-dir", data], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    let errors = "";
+    this.child.stderr.on("data", (text) => (errors += text));
+    for (;;) {
+      if (this.child.exitCode !== null) throw new Error(`the server ended: ${errors}`);
+      try {
+        const run = JSON.parse(readFileSync(join(data, "run.json"), "utf8"));
+        if (run.pid === this.child.pid) {
+          this.http = run.http;
+          return;
+        }
+      } catch {
+        // Not there yet.
+      }
+      await sleep(20);
+    }
+  }
+
+  get url() {
+    return `ws://${this.http}/connection/websocket`;
+  }
+
+  // The same port again, so that clients find it.
+  async restart(signal) {
+    const port = this.http;
+    const ended = once(this.child, "exit");
+    this.child.kill(signal);
+    await ended;
+    const config = join(this.folder, "naru.toml");
+    const text = readFileSync(config, "utf8");
+    writeFileSync(config, text.replace(/\[http\]\nlisten = ".*"/, `[http]\nlisten = "${port}"`));
+    await this.launch();
+  }
+
+  async stop() {
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      const ended = once(this.child, "exit");
+      this.child.kill("SIGKILL");
+      await ended;
+    }
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+const base64url = (data) => Buffer.from(data).toString("base64url");
+
+export function token(claims, secret = SECRET) {
+  const head = `${base64url('{"alg":"HS256","typ":"JWT"}')}.${base64url(JSON.stringify(claims))}`;
+  return `${head}.${createHmac("sha256", secret).update(head).digest("base64url")}`;
+}
+
+export const seconds = (from_now) => Math.floor(Date.now() / 1000) + from_now;

@@ -1,0 +1,304 @@
+//! The first command of a client: who it is, what it may, and which channels the server subscribes it to;
+//! and what happens when its credentials run out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use naru_domain::ports::{Caller, Credentials, Refusal, SubscribeGrant, TokenError};
+use naru_domain::{ChannelName, ChannelParts, CloseReason, PartyInfo, Timestamp};
+use naru_hub::{ClientSpec, Cut, Outlet};
+use naru_wire::centrifuge::{
+    Answer, ConnectRequest, ConnectResult, DisconnectCode, ErrorCode, RefreshResult, Reply,
+    ReplyError, SubscribeRequest,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::info;
+
+use super::connection::{End, Party, Talk, bad_request, disconnect};
+use super::subscribe::Entered;
+
+/// A wish of a client that is not granted.
+pub(super) enum Denied {
+    Error(u32, String, bool),
+    End(End),
+}
+
+impl From<ErrorCode> for Denied {
+    fn from(code: ErrorCode) -> Denied {
+        Denied::Error(code.code(), code.message().to_owned(), code.is_temporary())
+    }
+}
+
+impl From<DisconnectCode> for Denied {
+    fn from(code: DisconnectCode) -> Denied {
+        Denied::End(disconnect(code))
+    }
+}
+
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Denied {
+        match refusal {
+            Refusal::Error { code, message, temporary } => Denied::Error(code, message, temporary),
+            Refusal::Disconnect { code, reason } => Denied::End(End {
+                reason: CloseReason::Refused,
+                advice: Some((code, Arc::from(reason))),
+            }),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
+    /// Refuses a command as it was denied.
+    pub(super) fn deny(&self, id: u32, denied: Denied) -> Result<(), End> {
+        match denied {
+            Denied::End(end) => Err(end),
+            Denied::Error(code, message, temporary) => {
+                self.refuse(id, ReplyError::application(code, &message, temporary))
+            }
+        }
+    }
+
+    /// False if the client was refused with an answer.
+    pub(super) async fn connect(&mut self, id: u32, request: ConnectRequest) -> Result<bool, End> {
+        let mut caller = Caller {
+            client: uuid::Uuid::now_v7().to_string(),
+            user: String::new(),
+            transport: "websocket",
+            protocol: self.protocol().label(),
+            is_binary: false,
+            meta: Bytes::new(),
+            headers: self.opening.headers.clone(),
+        };
+        let (credentials, by_backend) = match self.credentials(&caller, &request).await {
+            Ok(known) => known,
+            Err(denied) => {
+                self.deny(id, denied)?;
+                return Ok(false);
+            }
+        };
+        let now = self.shared.clock.now();
+        if credentials.expires_at.is_some_and(|at| at <= now) {
+            self.refuse(id, ErrorCode::Expired)?;
+            return Ok(false);
+        }
+        caller.user.clone_from(&credentials.user);
+        caller.meta = credentials.meta.clone();
+        let info = PartyInfo {
+            user: Arc::from(credentials.user.as_str()),
+            client: Arc::from(caller.client.as_str()),
+            conn_info: credentials.info.clone(),
+            chan_info: Bytes::new(),
+        };
+        let spec = ClientSpec {
+            info,
+            kind: super::KIND,
+            peer: self.opening.peer.to_string().into_boxed_str(),
+            outlet: Arc::clone(&self.outlet) as Arc<dyn Outlet>,
+        };
+        let Ok(connected) = self.shared.hub.connect(spec) else {
+            return Err(disconnect(DisconnectCode::ConnectionLimit));
+        };
+        info!(
+            target: "naru::client", client = %caller.client, user = %caller.user,
+            peer = %self.opening.peer, protocol = self.protocol().label(), "client connected",
+        );
+        self.shared.counters.connected.increment();
+        self.party = Some(Box::new(Party {
+            connected,
+            caller,
+            expires_at: credentials.expires_at,
+            is_refreshed_by_backend: by_backend,
+            running_out: Vec::new(),
+            alarm: None,
+        }));
+        self.welcome(id, &request, &credentials).await?;
+        self.set_alarm();
+        // The first ping comes after half to a whole interval, so that pings spread.
+        let interval = self.shared.options.ping_interval;
+        let spread: f64 = rand::random_range(0.5..1.0);
+        self.shared.turns.add(&self.outlet, interval.mul_f64(spread));
+        Ok(true)
+    }
+
+    /// Who the client is, and whether the back end said so.
+    async fn credentials(
+        &self,
+        caller: &Caller,
+        request: &ConnectRequest,
+    ) -> Result<(Credentials, bool), Denied> {
+        if !request.token.is_empty() {
+            let now = self.shared.clock.now();
+            return match self.shared.tokens.load().connect(&request.token, now) {
+                Ok(credentials) => Ok((credentials, false)),
+                Err(TokenError::Expired) => Err(ErrorCode::TokenExpired.into()),
+                Err(TokenError::Invalid) => Err(DisconnectCode::InvalidToken.into()),
+            };
+        }
+        if let Some(backend) = &self.shared.backend
+            && backend.events().connect
+        {
+            let (name, version) = (request.name.as_str(), request.version.as_str());
+            let asked = backend.connect(caller, name, version, request.data.clone()).await;
+            let by_backend = backend.events().refresh;
+            return asked.map(|credentials| (credentials, by_backend)).map_err(Denied::from);
+        }
+        if self.shared.options.allow_anonymous {
+            return Ok((Credentials::default(), false));
+        }
+        Err(DisconnectCode::BadRequest.into())
+    }
+
+    /// Subscribes the client to the channels that the server wants it in, and answers.
+    async fn welcome(
+        &mut self,
+        id: u32,
+        request: &ConnectRequest,
+        credentials: &Credentials,
+    ) -> Result<(), End> {
+        let mut wanted: Vec<(String, SubscribeGrant)> = credentials.channels.clone();
+        let options = &self.shared.options;
+        if options.user_channels {
+            let namespace = options.user_channel_namespace.as_deref();
+            let own = ChannelParts::personal(namespace, &credentials.user);
+            wanted.extend(own.map(|name| (name, SubscribeGrant::default())));
+        }
+        let mut entered: Vec<(String, Entered)> = Vec::new();
+        if !wanted.is_empty() {
+            // Their publications must not overtake the answer that tells of them.
+            self.out.hold();
+        }
+        for (name, grant) in wanted {
+            let wish = request.subs.get(&name);
+            match self.enter_for_server(&name, wish, grant).await {
+                Ok(subscribed) => entered.push((name, subscribed)),
+                Err(Denied::Error(code, message, temporary)) => {
+                    let error = ReplyError::application(code, &message, temporary);
+                    self.shared.counters.error(code);
+                    let refused = Reply { id, outcome: Err(error) };
+                    self.out.release(self.reply_frame(&refused)?);
+                    self.out.flush();
+                    return Err(disconnect(DisconnectCode::BadRequest));
+                }
+                Err(Denied::End(end)) => return Err(end),
+            }
+        }
+        let Some(party) = self.party.as_ref() else { return Ok(()) };
+        let ttl = match (party.expires_at, party.is_refreshed_by_backend) {
+            (Some(at), false) => Some(seconds_until(at, self.shared.clock.now())),
+            _ => None,
+        };
+        let views: Vec<_> = entered.iter().map(|(_, each)| each.views(self.protocol())).collect();
+        let subs: Vec<_> = entered
+            .iter()
+            .zip(&views)
+            .map(|((name, each), views)| (name.as_str(), each.result(views)))
+            .collect();
+        let result = ConnectResult {
+            client: &party.caller.client,
+            version: &self.shared.options.version,
+            ttl,
+            data: &credentials.data,
+            subs: &subs,
+            ping: u32::try_from(self.shared.options.ping_interval.as_secs()).unwrap_or(25).max(1),
+            pong: true,
+            ..ConnectResult::default()
+        };
+        let frame = self.reply_frame(&Reply::ok(id, Answer::Connect(result)))?;
+        self.out.release(frame);
+        self.out.flush();
+        Ok(())
+    }
+
+    async fn enter_for_server(
+        &mut self,
+        name: &str,
+        wish: Option<&SubscribeRequest>,
+        grant: SubscribeGrant,
+    ) -> Result<Entered, Denied> {
+        let channel = ChannelName::parse(name).map_err(|_| ErrorCode::BadRequest)?;
+        self.enter(&channel, wish, grant, true).await
+    }
+
+    /// A new token for the connection.
+    pub(super) fn refresh(&mut self, id: u32, token: &str) -> Result<(), End> {
+        let Some(party) = self.party.as_mut() else { return Err(bad_request()) };
+        if token.is_empty() || party.is_refreshed_by_backend || party.expires_at.is_none() {
+            return Err(bad_request());
+        }
+        let now = self.shared.clock.now();
+        let credentials = match self.shared.tokens.load().connect(token, now) {
+            Ok(credentials) if credentials.user == party.caller.user => credentials,
+            Ok(_) | Err(TokenError::Invalid) => {
+                return Err(disconnect(DisconnectCode::InvalidToken));
+            }
+            Err(TokenError::Expired) => return Err(disconnect(DisconnectCode::ConnectionExpired)),
+        };
+        party.expires_at = credentials.expires_at;
+        let ttl = credentials.expires_at.map(|at| seconds_until(at, now));
+        self.set_alarm();
+        self.answer(id, Answer::Refresh(RefreshResult { client: "", version: "", ttl }))
+    }
+
+    /// Sees to it that the task wakes when the first thing of this client has run out for good.
+    pub(super) fn set_alarm(&mut self) {
+        let delay = self.shared.options.expired_close_delay;
+        let now = self.shared.clock.now();
+        let Some(party) = self.party.as_mut() else { return };
+        let grace = if party.is_refreshed_by_backend { Duration::ZERO } else { delay };
+        let connection = party.expires_at.map(|at| at.plus(grace));
+        let subscriptions = party.running_out.iter().map(|(_, at)| at.plus(delay));
+        let first = subscriptions.chain(connection).min();
+        party.alarm = first.map(|at| {
+            // Wall time may jump, so the moment is looked at again when it comes.
+            let wait = at.since(now).clamp(Duration::from_millis(50), Duration::from_secs(3_600));
+            Box::pin(tokio::time::sleep(wait))
+        });
+    }
+
+    /// Something may have run out.
+    pub(super) async fn on_alarm(&mut self) -> Result<(), End> {
+        let delay = self.shared.options.expired_close_delay;
+        let now = self.shared.clock.now();
+        let Some(party) = self.party.as_mut() else { return Ok(()) };
+        party.alarm = None;
+        let grace = if party.is_refreshed_by_backend { Duration::ZERO } else { delay };
+        if party.expires_at.is_some_and(|at| at.plus(grace) <= now) {
+            self.renew().await?;
+        }
+        let Some(party) = self.party.as_mut() else { return Ok(()) };
+        let (over, still): (Vec<_>, Vec<_>) = std::mem::take(&mut party.running_out)
+            .into_iter()
+            .partition(|(_, at)| at.plus(delay) <= now);
+        party.running_out = still;
+        let client = Arc::clone(party.connected.client());
+        for (channel, _) in over {
+            self.shared.hub.cut(&client, &channel, &Cut::Expired);
+        }
+        self.set_alarm();
+        Ok(())
+    }
+
+    /// The back end may say that the connection goes on.
+    async fn renew(&mut self) -> Result<(), End> {
+        let expired = || disconnect(DisconnectCode::ConnectionExpired);
+        let Some(party) = self.party.as_ref() else { return Ok(()) };
+        if !party.is_refreshed_by_backend {
+            return Err(expired());
+        }
+        let Some(backend) = self.shared.backend.clone() else { return Err(expired()) };
+        let refreshed = backend.refresh(&party.caller).await.map_err(|_| expired())?;
+        if refreshed.expired {
+            return Err(expired());
+        }
+        if let Some(party) = self.party.as_mut() {
+            party.expires_at = refreshed.expires_at;
+        }
+        Ok(())
+    }
+}
+
+/// Whole seconds, at least one.
+pub(super) fn seconds_until(at: Timestamp, now: Timestamp) -> u32 {
+    u32::try_from(at.since(now).as_secs()).unwrap_or(u32::MAX).max(1)
+}

@@ -1,0 +1,330 @@
+//! The Centrifuge gateway: stock SDKs over WebSocket, in JSON and in Protobuf. What is on the wire stands
+//! in `docs/protocols/centrifuge.md`; rights and channels are the hub's.
+
+mod commands;
+mod connect;
+mod connection;
+mod counters;
+mod outlet;
+mod subscribe;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use naru_domain::ports::{Backend, TokenVerifier};
+use naru_domain::{Clock, CloseReason};
+use naru_hub::Hub;
+use naru_hub::access::Namespaces;
+use naru_wire::centrifuge::{DisconnectCode, Protocol};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use counters::ClientCounters;
+
+use crate::limits::{Admission, AdmissionLimits, Permit, Refused};
+use crate::turns::Turns;
+use crate::ws::WsOptions;
+
+/// Where this gateway's kinds of encodings begin; other gateways have others.
+pub(crate) const KIND_BASE: u8 = 0;
+
+/// The settings of the gateway. The names follow Centrifugo where it has them.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Time between pings to a client.
+    pub ping_interval: Duration,
+    /// How long it may take to answer; shorter than the interval.
+    pub pong_timeout: Duration,
+    /// Clients without a token are let in as users without a name.
+    pub allow_anonymous: bool,
+    /// The largest message of a client, in bytes.
+    pub message_bytes_max: u32,
+    /// Commands in one message.
+    pub commands_per_frame_max: usize,
+    /// What may wait for a slow reader, in bytes.
+    pub queue_bytes_max: usize,
+    /// How long a connection may say nothing of who it is.
+    pub stale_timeout: Duration,
+    /// How long a client may take nothing while something waits for it.
+    pub write_timeout: Duration,
+    /// How long a client whose credentials ran out may take to bring new ones.
+    pub expired_close_delay: Duration,
+    /// Publications of one answer.
+    pub history_max: usize,
+    /// Bytes of a channel's name.
+    pub channel_bytes_max: usize,
+    /// A namespace whose channel `#user` every user is subscribed to; `None` for no such thing.
+    pub user_channel_namespace: Option<String>,
+    /// Every user is subscribed to its own channel.
+    pub user_channels: bool,
+    /// Commands a second from one client before its reads are delayed; 0 is no limit.
+    pub commands_per_second: u32,
+    /// Commands that may come at once.
+    pub commands_burst: u32,
+    /// Who may connect.
+    pub admission: AdmissionLimits,
+    /// Over how long clients are told to go when the node stops.
+    pub farewell_spread: Duration,
+    /// What clients are told of this server.
+    pub version: String,
+}
+
+impl Default for ClientOptions {
+    fn default() -> ClientOptions {
+        ClientOptions {
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            allow_anonymous: false,
+            message_bytes_max: 64 * 1024,
+            commands_per_frame_max: 256,
+            queue_bytes_max: 1024 * 1024,
+            stale_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(20),
+            expired_close_delay: Duration::from_secs(25),
+            history_max: 300,
+            channel_bytes_max: 255,
+            user_channel_namespace: None,
+            user_channels: false,
+            commands_per_second: 1_000,
+            commands_burst: 5_000,
+            admission: AdmissionLimits {
+                connections_max: 20_000,
+                per_address_max: 20_000,
+                attempts_per_minute: 60_000,
+            },
+            farewell_spread: Duration::from_secs(3),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// What all connections share.
+pub(crate) struct Shared {
+    options: ClientOptions,
+    hub: Hub,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    tokens: Arc<ArcSwap<Arc<dyn TokenVerifier>>>,
+    backend: Option<Arc<dyn Backend>>,
+    clock: Arc<dyn Clock>,
+    counters: Arc<ClientCounters>,
+    turns: Turns<outlet::ClientOutlet>,
+    json_ping: Bytes,
+    protobuf_ping: Bytes,
+}
+
+impl Shared {
+    fn ping_frame(&self, protocol: Protocol) -> Bytes {
+        match protocol {
+            Protocol::Json => self.json_ping.clone(),
+            Protocol::Protobuf => self.protobuf_ping.clone(),
+        }
+    }
+}
+
+/// The gateway. It has no listener of its own: whoever serves HTTP hands it upgraded connections.
+#[derive(Clone)]
+pub struct ClientGateway {
+    shared: Arc<Shared>,
+    admission: Admission,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// An upgraded connection.
+pub enum Socket {
+    /// Plain TCP: others than its task may write to it.
+    Plain(TcpStream),
+    /// Anything else, such as TLS.
+    Boxed(Box<dyn Io>),
+}
+
+/// A byte stream.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Io for T {}
+
+/// How a connection was opened.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// From where.
+    pub peer: SocketAddr,
+    /// In which encoding it speaks.
+    pub protocol: Protocol,
+    /// What the WebSocket handshake agreed on.
+    pub deflate_window_bits: Option<u8>,
+    /// HTTP headers that are passed on to the back end.
+    pub headers: Vec<(String, String)>,
+}
+
+impl ClientGateway {
+    /// A gateway without connections.
+    #[must_use]
+    pub fn new(
+        options: ClientOptions,
+        hub: Hub,
+        namespaces: Arc<ArcSwap<Namespaces>>,
+        tokens: Arc<ArcSwap<Arc<dyn TokenVerifier>>>,
+        backend: Option<Arc<dyn Backend>>,
+        clock: Arc<dyn Clock>,
+    ) -> ClientGateway {
+        let ping = |protocol| {
+            let mut ping = BytesMut::new();
+            naru_wire::centrifuge::append_ping(protocol, &mut ping);
+            outlet::frame(protocol, &ping)
+        };
+        let admission = Admission::new(options.admission);
+        let shared = Shared {
+            options,
+            hub,
+            namespaces,
+            tokens,
+            backend,
+            clock,
+            counters: Arc::default(),
+            turns: Turns::new(),
+            json_ping: ping(Protocol::Json),
+            protobuf_ping: ping(Protocol::Protobuf),
+        };
+        ClientGateway {
+            shared: Arc::new(shared),
+            admission,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// The options of namespaces that it goes by.
+    #[must_use]
+    pub fn namespaces(&self) -> Arc<ArcSwap<Namespaces>> {
+        Arc::clone(&self.shared.namespaces)
+    }
+
+    /// The gateway's figures.
+    #[must_use]
+    pub fn counters(&self) -> Arc<ClientCounters> {
+        Arc::clone(&self.shared.counters)
+    }
+
+    /// Asks for a place for a connection that is about to be upgraded.
+    pub fn admit(&self, peer: SocketAddr) -> Result<Permit, Refused> {
+        if self.stop.is_cancelled() {
+            return Err(Refused::Total);
+        }
+        let admitted = self.admission.admit(peer.ip(), Instant::now());
+        if admitted.is_err() {
+            self.shared.counters.refused.increment();
+        }
+        admitted
+    }
+
+    /// Serves a connection once `upgraded` gives its socket, with what was read from it already.
+    pub fn serve(
+        &self,
+        permit: Permit,
+        opening: Opening,
+        upgraded: impl Future<Output = Option<(Socket, BytesMut)>> + Send + 'static,
+    ) {
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
+        self.tasks.spawn(async move {
+            let Some((socket, leftover)) = upgraded.await else { return };
+            connection::run(socket, leftover, opening, shared, stop).await;
+            drop(permit);
+        });
+    }
+
+    /// Turns the wheel until told to stop; then tells everybody to go, spread over a while, and waits for
+    /// their connections to end. The caller bounds that wait.
+    pub async fn run(self, stop: CancellationToken) {
+        let turning = CancellationToken::new();
+        let turns = self.shared.turns.run(turning.clone());
+        tokio::pin!(turns);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = &mut turns => {}
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        let farewell = async {
+            self.say_goodbye().await;
+            self.tasks.wait().await;
+            turning.cancel();
+        };
+        tokio::join!(farewell, turns);
+    }
+
+    async fn say_goodbye(&self) {
+        let clients = self.shared.hub.all_clients();
+        let clients: Vec<_> = clients.into_iter().filter(|each| each.kind() == KIND).collect();
+        let steps = u32::try_from(clients.len().div_ceil(64)).unwrap_or(u32::MAX).max(1);
+        let pause = self.shared.options.farewell_spread / steps;
+        for batch in clients.chunks(64) {
+            for client in batch {
+                client.close(&CloseReason::Shutdown.into());
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn ws_options(shared: &Shared, opening: &Opening) -> WsOptions {
+        WsOptions {
+            message_bytes_max: shared.options.message_bytes_max,
+            deflate_window_bits: opening.deflate_window_bits,
+        }
+    }
+}
+
+/// What the hub calls clients of this gateway.
+pub(crate) const KIND: &str = "centrifuge";
+
+/// The code that tells a client why its connection ends.
+pub(crate) fn code_of(reason: CloseReason) -> DisconnectCode {
+    match reason {
+        CloseReason::Shutdown => DisconnectCode::Shutdown,
+        CloseReason::SlowReader => DisconnectCode::Slow,
+        CloseReason::Idle => DisconnectCode::NoPong,
+        CloseReason::HandshakeTimeout => DisconnectCode::Stale,
+        CloseReason::RateLimited => DisconnectCode::TooManyRequests,
+        CloseReason::Malformed | CloseReason::FrameTooLarge => DisconnectCode::BadRequest,
+        CloseReason::Kicked | CloseReason::Replaced => DisconnectCode::ForceDisconnect,
+        CloseReason::TooManyConnections => DisconnectCode::ConnectionLimit,
+        CloseReason::Refused => DisconnectCode::PermissionDenied,
+        CloseReason::Expired => DisconnectCode::ConnectionExpired,
+        CloseReason::OutOfSync => DisconnectCode::InsufficientState,
+        _ => DisconnectCode::InternalError,
+    }
+}
+
+/// What we call an end with that code.
+pub(crate) fn close_reason_of(code: DisconnectCode) -> CloseReason {
+    match code {
+        DisconnectCode::Shutdown => CloseReason::Shutdown,
+        DisconnectCode::Slow => CloseReason::SlowReader,
+        DisconnectCode::NoPong => CloseReason::Idle,
+        DisconnectCode::Stale => CloseReason::HandshakeTimeout,
+        DisconnectCode::TooManyRequests => CloseReason::RateLimited,
+        DisconnectCode::BadRequest | DisconnectCode::InappropriateProtocol => {
+            CloseReason::Malformed
+        }
+        DisconnectCode::ForceDisconnect | DisconnectCode::ForceReconnect => CloseReason::Kicked,
+        DisconnectCode::ConnectionLimit | DisconnectCode::ChannelLimit => {
+            CloseReason::TooManyConnections
+        }
+        DisconnectCode::InvalidToken
+        | DisconnectCode::PermissionDenied
+        | DisconnectCode::NotAvailable => CloseReason::Refused,
+        DisconnectCode::ConnectionExpired | DisconnectCode::SubscriptionExpired => {
+            CloseReason::Expired
+        }
+        DisconnectCode::InsufficientState | DisconnectCode::StateInvalidated => {
+            CloseReason::OutOfSync
+        }
+        DisconnectCode::WriteError | DisconnectCode::ConnectionClosed => {
+            CloseReason::ConnectionLost
+        }
+        _ => CloseReason::Internal,
+    }
+}

@@ -1,0 +1,2 @@
+-- What travels with a publication besides its body: who published it, tags, whether deltas may be sent.
+ALTER TABLE publications ADD COLUMN meta BLOB;

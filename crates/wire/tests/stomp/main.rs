@@ -1,0 +1,12 @@
+//! The STOMP codec and its state machine from outside: vectors, hostile frames, properties, models.
+
+mod checks;
+mod corpus;
+mod decode;
+mod docs;
+mod encode;
+mod interop;
+mod model;
+mod negotiate;
+mod properties;
+mod session;

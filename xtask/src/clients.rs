@@ -1,0 +1,74 @@
+//! The third-party clients that tests run: brought by npm and pip as their lock files say, into the target
+//! folder, once.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::place::Place;
+
+/// Brings what a folder's tests need and returns where to run them: the folder itself if it needs
+/// nothing, else a copy of it beside what was brought, because both runtimes look there.
+pub(crate) fn prepare(place: &Place, name: &str, folder: &Path) -> Result<PathBuf> {
+    let lock = ["package-lock.json", "requirements.txt"]
+        .into_iter()
+        .map(|lock| folder.join(lock))
+        .find(|lock| lock.is_file());
+    let Some(lock) = lock else { return Ok(folder.to_owned()) };
+    let copy = place.target.join("clients").join(name.replace('/', "-"));
+    fs::create_dir_all(&copy).with_context(|| format!("cannot make {}", copy.display()))?;
+    let wanted = fs::read(&lock)?;
+    let stamp = copy.join("brought");
+    let is_there = fs::read(&stamp).is_ok_and(|brought| brought == wanted);
+    copy_files(folder, &copy)?;
+    if !is_there {
+        println!("== bringing the clients of {name}");
+        if lock.ends_with("package-lock.json") {
+            run(Command::new("npm")
+                .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--silent"])
+                .current_dir(&copy))?;
+        } else {
+            run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(copy.join(".venv")))?;
+            run(Command::new(python(&copy))
+                .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+                .arg(&lock))?;
+        }
+        fs::write(&stamp, wanted)?;
+    }
+    Ok(copy)
+}
+
+/// The Python that sees what was brought into this folder.
+pub(crate) fn python(copy: &Path) -> PathBuf {
+    let folder = if cfg!(windows) { "Scripts" } else { "bin" };
+    copy.join(".venv").join(folder).join("python")
+}
+
+/// The files of a folder, without those below it; what was copied before and is gone now goes as well.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    for entry in to.read_dir()? {
+        let path = entry?.path();
+        let is_ours = path.is_file() && !path.ends_with("brought");
+        if is_ours && !from.join(path.file_name().unwrap_or_default()).is_file() {
+            fs::remove_file(path)?;
+        }
+    }
+    for entry in from.read_dir()? {
+        let path = entry?.path();
+        if path.is_file() {
+            fs::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
+        }
+    }
+    Ok(())
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().with_context(|| format!("cannot run {program}"))?;
+    if !status.success() {
+        bail!("{program} failed with {status}: are the package registries reachable?");
+    }
+    Ok(())
+}
