@@ -10,7 +10,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
-import time
+import threading
 import unittest
 
 from centrifuge import (
@@ -55,19 +55,17 @@ class Server:
         data = self.folder / "data"
         command = [os.environ["NARU_BIN"], "serve", "--config", str(self.folder / "naru.toml")]
         self.process = subprocess.Popen(
-            command + ["--data-dir", str(data)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command + ["--data-dir", str(data)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the server did not come up")
-            try:
-                run = json.loads((data / "run.json").read_text())
-                if run["pid"] == self.process.pid:
-                    self.http = run["http"]
-                    return
-            except (OSError, ValueError, KeyError):
-                time.sleep(0.02)
+        # It says so when everything listens; where, it has written down before.
+        watchdog = threading.Timer(DEADLINE, self.process.kill)
+        watchdog.start()
+        is_up = b"is up" in self.process.stdout.readline()
+        watchdog.cancel()
+        if not is_up:
+            raise RuntimeError("the server did not come up")
+        run = json.loads((data / "run.json").read_text())
+        self.http = run["http"]
 
     @property
     def url(self):
@@ -76,6 +74,7 @@ class Server:
     def stop(self):
         self.process.kill()
         self.process.wait()
+        self.process.stdout.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -58,24 +58,23 @@ class Server:
         data = self.folder / "data"
         command = [os.environ["NARU_BIN"], "serve", "--config", str(self.folder / "naru.toml")]
         self.process = subprocess.Popen(
-            command + ["--data-dir", str(data)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command + ["--data-dir", str(data)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + DEADLINE
-        while True:
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError("the server did not come up")
-            try:
-                run = json.loads((data / "run.json").read_text())
-                if run["pid"] == self.process.pid:
-                    host, port = run["stomp"].split(":")
-                    self.address = (host, int(port))
-                    return
-            except (OSError, ValueError, KeyError):
-                time.sleep(0.02)
+        # It says so when everything listens; where, it has written down before.
+        watchdog = threading.Timer(DEADLINE, self.process.kill)
+        watchdog.start()
+        is_up = b"is up" in self.process.stdout.readline()
+        watchdog.cancel()
+        if not is_up:
+            raise RuntimeError("the server did not come up")
+        run = json.loads((data / "run.json").read_text())
+        host, port = run["stomp"].split(":")
+        self.address = (host, int(port))
 
     def kill(self):
         self.process.kill()
         self.process.wait()
+        self.process.stdout.close()
 
     def stop(self):
         self.kill()

@@ -5,7 +5,6 @@ import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 
 export const PASSCODE = "correct horse";
 
@@ -44,21 +43,17 @@ export class Server {
     const data = join(this.folder, "data");
     const config = join(this.folder, "naru.toml");
     this.child = spawn(process.env.NARU_BIN, ["serve", "--config", config, "--data-dir", data], {
-      stdio: ["ignore", "ignore", "ignore"],
+      stdio: ["ignore", "pipe", "pipe"],
     });
-    for (;;) {
-      if (this.child.exitCode !== null) throw new Error("the server ended");
-      try {
-        const run = JSON.parse(readFileSync(join(data, "run.json"), "utf8"));
-        if (run.pid === this.child.pid) {
-          this.http = run.http;
-          return;
-        }
-      } catch {
-        // Not there yet.
-      }
-      await sleep(20);
-    }
+    let errors = "";
+    this.child.stderr.on("data", (text) => (errors += text));
+    // It says so when everything listens; where, it has written down before.
+    await new Promise((resolve, reject) => {
+      this.child.stdout.once("data", resolve);
+      this.child.once("exit", () => reject(new Error(`the server ended: ${errors}`)));
+    });
+    this.child.stdout.resume();
+    this.http = JSON.parse(readFileSync(join(data, "run.json"), "utf8")).http;
   }
 
   get url() {
