@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import tempfile
 import threading
-import time
 import unittest
 
 import stomp
@@ -87,6 +86,7 @@ class Heard(stomp.ConnectionListener):
     def __init__(self):
         self.changed = threading.Condition()
         self.messages, self.receipts, self.errors = [], {}, []
+        self.beats = 0
         self.is_over = False
 
     def note(self, change):
@@ -102,6 +102,9 @@ class Heard(stomp.ConnectionListener):
 
     def on_error(self, frame):
         self.note(lambda: self.errors.append(frame))
+
+    def on_heartbeat(self):
+        self.note(lambda: setattr(self, "beats", self.beats + 1))
 
     def on_disconnected(self):
         self.note(lambda: setattr(self, "is_over", True))
@@ -240,8 +243,8 @@ class Clients(unittest.TestCase):
 
     def test_a_connection_lives_on_heart_beats(self):
         connection, heard = self.connect()
-        # Longer than the server waits for a client that is silent: twice a second and one more.
-        time.sleep(5)
+        # One a second: longer than the server waits for a client that is silent.
+        heard.wait(lambda: heard.beats >= 5)
         connection.send("/topic/late", "x", receipt="m")
         heard.receipt("m")
         self.hang_up(connection, heard)
