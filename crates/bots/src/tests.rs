@@ -87,6 +87,16 @@ impl Rig {
         tokio::time::timeout(Duration::from_secs(3_600), settled).await.expect("it settles");
     }
 
+    /// Waits for something that comes about without the test's doing.
+    async fn until(&self, is_so: impl Fn() -> bool) {
+        let waiting = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("it comes about");
+    }
+
     /// Ends it the hard way, as a crash would: what is in memory is gone.
     async fn crash(mut self) -> Arc<Store> {
         self.running.shutdown().await;
@@ -187,6 +197,8 @@ async fn say(line: &Arc<dyn PhoneLine>, chat: Box<PhoneChat>) {
 struct Obedient {
     tried: Mutex<HashSet<i64>>,
     blocker: Option<Arc<std::sync::Barrier>>,
+    /// Lets those go on that are to do something later.
+    later: Option<Arc<tokio::sync::Semaphore>>,
 }
 
 #[async_trait]
@@ -212,7 +224,8 @@ impl Handler for Obedient {
                 Ok(Outcome::text(rest))
             }
             "panic" | "block" if rest == "later" => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                let later = self.later.as_ref().expect("somebody who says when");
+                later.acquire().await.expect("it stays open").forget();
                 assert!(word == "block", "as asked");
                 let blocker = self.blocker.as_ref().expect("a blocker");
                 // In place: what this thread was to run next must not wait for it, or the watcher might.

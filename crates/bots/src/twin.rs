@@ -533,7 +533,7 @@ impl Maintenance for Store {
 
 /// The sessions: they keep what was delivered.
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<HashMap<DeviceKey, Session>>);
+pub(crate) struct Sessions(Mutex<HashMap<DeviceKey, Session>>, tokio::sync::Notify);
 
 #[derive(Default)]
 struct Session {
@@ -564,6 +564,17 @@ impl Sessions {
 
     pub(crate) fn texts(&self, device: DeviceKey) -> Vec<String> {
         self.said(device).into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Waits until so many texts were delivered.
+    pub(crate) async fn heard(&self, device: DeviceKey, count: usize) {
+        loop {
+            let delivered = self.1.notified();
+            if self.texts(device).len() >= count {
+                return;
+            }
+            delivered.await;
+        }
     }
 
     /// A connection comes and takes everything.
@@ -604,6 +615,7 @@ impl PhoneSessions for Sessions {
         let mut sessions = self.0.lock();
         let Some(session) = sessions.get_mut(&device) else { return Handed::NoSession };
         session.deliveries.push(delivery);
+        self.1.notify_waiters();
         Handed::Taken
     }
 

@@ -57,19 +57,19 @@ async fn a_worker_whose_handler_blocks_is_replaced_and_its_late_answer_discarded
     assert_eq!(rig.figure("bots_workers_replaced"), 1);
     assert_eq!(rig.bots.queue().workers[0].replaced_count, 1);
     barrier.wait();
-    let counted = async {
-        while rig.figure("bots_handler_late_answers") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), counted).await.unwrap();
+    rig.until(|| rig.figure("bots_handler_late_answers") > 0).await;
     assert_eq!(rig.sessions.texts(key(&line)), ["next"], "the late answer goes nowhere");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_handler_that_blocks_after_it_waited_is_given_up() {
     let barrier = Arc::new(std::sync::Barrier::new(2));
-    let handler = Obedient { blocker: Some(Arc::clone(&barrier)), ..Obedient::default() };
+    let later = Arc::new(tokio::sync::Semaphore::new(0));
+    let handler = Obedient {
+        blocker: Some(Arc::clone(&barrier)),
+        later: Some(Arc::clone(&later)),
+        ..Obedient::default()
+    };
     let options = BotsOptions {
         workers: 1,
         check_every: Duration::from_millis(50),
@@ -80,6 +80,8 @@ async fn a_handler_that_blocks_after_it_waited_is_given_up() {
     say(&line, chat(1, 1, "block later")).await;
     say(&line, chat(1, 2, "yield next")).await;
     say(&line, chat(2, 3, "panic later")).await;
+    rig.until(|| rig.bots.queue().parked == 2).await;
+    later.add_permits(2);
     rig.settled().await;
     assert_eq!(rig.store.state_of("block later"), Some(MessageState::Dead));
     assert_eq!(rig.sessions.texts(key(&line)), ["next"]);
@@ -88,12 +90,7 @@ async fn a_handler_that_blocks_after_it_waited_is_given_up() {
     assert_eq!(rig.figure("bots_workers_replaced"), 0, "no worker stood behind it");
     assert_eq!(rig.bots.queue().parked, 0);
     barrier.wait();
-    let counted = async {
-        while rig.figure("bots_handler_late_answers") == 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), counted).await.unwrap();
+    rig.until(|| rig.figure("bots_handler_late_answers") > 0).await;
     assert_eq!(rig.sessions.texts(key(&line)), ["next"], "the late answer goes nowhere");
 }
 
@@ -275,7 +272,9 @@ async fn what_comes_during_a_drain_is_kept_for_the_next_start() {
     let line = rig.line("a").await;
     say(&line, chat(1, 1, "slow 1000 early")).await;
     let late = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        while !rig.bots.core().is_closing() {
+            tokio::time::advance(Duration::from_millis(1)).await; // The drain looks at the clock.
+        }
         for i in 2..2_000 {
             // A known room, new ones, and messages without ids.
             say(&line, chat(u32::try_from(i % 4).unwrap(), i, &format!("now {i}"))).await;

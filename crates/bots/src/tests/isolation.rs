@@ -24,9 +24,7 @@ async fn time_beside(processing: Processing, hanging: u64) -> Duration {
         let room = u32::try_from(i % 20).unwrap();
         say(&line, chat(room, i, &format!("slow 5 {i}"))).await;
     }
-    while rig.sessions.texts(key(&line)).len() < 400 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    rig.sessions.heard(key(&line), 400).await;
     let taken = started.elapsed();
     for room in 0..20 {
         let of_room = format!("room {room}");
