@@ -13,11 +13,12 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use naru_domain::ports::{BusError, HistoryPage, HistoryQuery, Post};
-use naru_domain::{ChannelName, CloseReason, Epoch, Offset, PartyInfo, Position, PublicationMeta};
+use naru_domain::ports::{BusError, Post};
+use naru_domain::{ChannelName, CloseReason, Offset, PartyInfo, PublicationMeta};
 use naru_hub::access::{NameRefused, Namespace};
 use naru_hub::{
-    Client, Cut, Ending, Mark, Recover, SubscribeError, SubscribeSpec, Subscribed, Traits,
+    Client, Cut, Ending, Mark, PageError, PageQuery, Recover, SubscribeError, SubscribeSpec,
+    Subscribed, Traits,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -489,7 +490,17 @@ async fn history(chat: &Chat, body: HistoryBody) -> Outcome {
     if !namespace.has_history {
         return Err(NOT_AVAILABLE);
     }
-    let page = history_page(chat, &channel, &body).await?;
+    let query = PageQuery {
+        since: body.since.as_ref().map(|since| (since.offset, since.epoch.as_str())),
+        limit: body.limit,
+        limit_max: chat.history_max,
+        reverse: body.reverse,
+    };
+    let page = chat.hub.history_page(&channel, query).await.map_err(|error| match error {
+        PageError::OtherEpoch => UNRECOVERABLE,
+        PageError::BelowTheFirst => BAD_REQUEST,
+        PageError::Bus(error) => fault_of(&error),
+    })?;
     let publications: Vec<Value> = page
         .publications
         .iter()
@@ -518,49 +529,6 @@ async fn history(chat: &Chat, body: HistoryBody) -> Outcome {
         "offset": page.top.offset.0,
         "epoch": page.top.epoch.to_string(),
     }))
-}
-
-async fn history_page(
-    chat: &Chat,
-    channel: &ChannelName,
-    body: &HistoryBody,
-) -> Result<HistoryPage, Fault> {
-    let max = chat.history_max;
-    let limit = match body.limit {
-        0 => 0,
-        limit if limit < 0 => max,
-        limit => usize::try_from(limit).unwrap_or(max).min(max),
-    };
-    let top = HistoryQuery { since: None, limit: 0 };
-    let top = chat.hub.history(channel, top).await.map_err(|error| fault_of(&error))?.top;
-    let since = match &body.since {
-        None => None,
-        Some(since) => {
-            let epoch = match since.epoch.as_str() {
-                "" => top.epoch,
-                raw => Epoch::parse(raw).ok_or(UNRECOVERABLE)?,
-            };
-            if epoch != top.epoch {
-                return Err(UNRECOVERABLE);
-            }
-            Some(Position { epoch, offset: Offset(since.offset) })
-        }
-    };
-    if !body.reverse {
-        let query = HistoryQuery { since, limit };
-        return chat.hub.history(channel, query).await.map_err(|error| fault_of(&error));
-    }
-    if since.is_some_and(|since| since.offset == Offset(0)) {
-        return Err(BAD_REQUEST);
-    }
-    let below = since.map_or(top.offset.0.saturating_add(1), |since| since.offset.0);
-    let from = below.saturating_sub(1).saturating_sub(limit as u64);
-    let from = Position { epoch: top.epoch, offset: Offset(from) };
-    let query = HistoryQuery { since: Some(from), limit };
-    let mut page = chat.hub.history(channel, query).await.map_err(|error| fault_of(&error))?;
-    page.publications.retain(|each| each.position.offset.0 < below);
-    page.publications.reverse();
-    Ok(page)
 }
 
 async fn history_remove(chat: &Chat, body: &ChannelBody) -> Outcome {

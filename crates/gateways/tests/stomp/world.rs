@@ -14,7 +14,7 @@ use naru_domain::ports::{
     PublishVerdict, Refreshed, Refusal, SubscribeClaims, SubscribeGrant, TokenError, TokenVerifier,
 };
 use naru_domain::{ChannelName, Durability, Timestamp};
-use naru_gateways::centrifuge::Socket;
+use naru_gateways::connections::Socket;
 use naru_gateways::stomp::{
     DEAD_NAMESPACE, DURABLE_NAMESPACE, QUEUE_NAMESPACE, StompGateway, StompOpening, StompOptions,
     StompPorts, TEMP_NAMESPACE, USER_NAMESPACE, WsOpening,
