@@ -136,6 +136,7 @@ impl Node {
         .with_context(|| in_use("bridge", config.bridge.listen))?;
         let bridge_address = bridge.local_addr()?;
 
+        let stop_bridge = CancellationToken::new();
         let client = chat::client_gateway(&config, &hub, &clock)?;
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
         let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default());
@@ -162,7 +163,7 @@ impl Node {
             metrics,
             node: describe(&config, &addresses, clock.as_ref()),
             clock: Arc::clone(&clock),
-            chat: client.as_ref().map(|client| chat::services(&config, &hub, client)),
+            chat: client.as_ref().map(|client| chat::services(&config, &hub, client, &stop_bridge)),
             doors: Some(Arc::new(ChatDoors::new(
                 &config,
                 client.clone(),
@@ -189,7 +190,7 @@ impl Node {
             health,
             tasks: TaskTracker::new(),
             bridge_tasks: TaskTracker::new(),
-            stop_bridge: CancellationToken::new(),
+            stop_bridge,
             stop_bots: CancellationToken::new(),
             stop_hub: CancellationToken::new(),
             stop_admin: CancellationToken::new(),

@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use naru_domain::ports::{BusError, Post};
-use naru_domain::{ChannelName, CloseReason, Offset, PartyInfo, PublicationMeta};
+use naru_domain::{ChannelName, CloseReason, Offset, PartyInfo, Publication, PublicationMeta};
 use naru_hub::access::{NameRefused, Namespace};
 use naru_hub::{
     Client, Cut, Ending, Mark, PageError, PageQuery, Recover, SubscribeError, SubscribeSpec,
@@ -501,34 +501,33 @@ async fn history(chat: &Chat, body: HistoryBody) -> Outcome {
         PageError::BelowTheFirst => BAD_REQUEST,
         PageError::Bus(error) => fault_of(&error),
     })?;
-    let publications: Vec<Value> = page
-        .publications
-        .iter()
-        .map(|each| {
-            let mut view = json!({ "offset": each.position.offset.0 });
-            match serde_json::from_slice::<Value>(&each.data) {
-                Ok(data) => view["data"] = data,
-                Err(_) => view["b64data"] = json!(STANDARD.encode(&each.data)),
-            }
-            if let Some(meta) = &each.meta {
-                if let Some(publisher) = &meta.publisher {
-                    view["info"] = party_view(publisher);
-                }
-                if !meta.tags.is_empty() {
-                    let tags = meta.tags.iter();
-                    let tags: Map<String, Value> =
-                        tags.map(|(name, value)| (name.to_string(), json!(value))).collect();
-                    view["tags"] = Value::Object(tags);
-                }
-            }
-            view
-        })
-        .collect();
+    let publications: Vec<Value> =
+        page.publications.iter().map(|each| publication_view(each)).collect();
     Ok(json!({
         "publications": publications,
         "offset": page.top.offset.0,
         "epoch": page.top.epoch.to_string(),
     }))
+}
+
+pub(crate) fn publication_view(publication: &Publication) -> Value {
+    let mut view = json!({ "offset": publication.position.offset.0 });
+    match serde_json::from_slice::<Value>(&publication.data) {
+        Ok(data) => view["data"] = data,
+        Err(_) => view["b64data"] = json!(STANDARD.encode(&publication.data)),
+    }
+    if let Some(meta) = &publication.meta {
+        if let Some(publisher) = &meta.publisher {
+            view["info"] = party_view(publisher);
+        }
+        if !meta.tags.is_empty() {
+            let tags = meta.tags.iter();
+            let tags: Map<String, Value> =
+                tags.map(|(name, value)| (name.to_string(), json!(value))).collect();
+            view["tags"] = Value::Object(tags);
+        }
+    }
+    view
 }
 
 async fn history_remove(chat: &Chat, body: &ChannelBody) -> Outcome {
@@ -567,7 +566,7 @@ fn info(chat: &Chat) -> Value {
     }] })
 }
 
-fn party_view(party: &PartyInfo) -> Value {
+pub(crate) fn party_view(party: &PartyInfo) -> Value {
     let mut view = json!({ "user": *party.user, "client": *party.client });
     for (name, raw) in [("conn_info", &party.conn_info), ("chan_info", &party.chan_info)] {
         if let Ok(value) = serde_json::from_slice::<Value>(raw) {
