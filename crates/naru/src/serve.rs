@@ -13,7 +13,7 @@ use naru_admin::{
     AccountLogins, AdminLimits, AdminOptions, AdminServer, Bootstrap, BotsControl, NodeDescription,
     NodeHealth, Services,
 };
-use naru_bots::hook::{AddressGuard, CallLimits, HookBounds};
+use naru_bots::hook::HookBounds;
 use naru_bots::{Bots, BotsOptions, FirstContact, Retention, SchedulerLimits};
 use naru_domain::clock::SystemClock;
 use naru_domain::metrics::MetricSource;
@@ -23,6 +23,7 @@ use naru_gateways::bridge::{BridgeKeys, BridgeOptions, BridgeServer};
 use naru_gateways::limits::AdmissionLimits;
 use naru_gateways::tls::{Tls, TlsFiles};
 use naru_hub::{Hub, HubOptions, LocalBus, LocalBusOptions, MailboxLimits};
+use naru_outbound::{AddressGuard, CallLimits};
 use naru_store_sql::SqlStore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
