@@ -31,6 +31,11 @@ allow_subscribe_for_client = true
 allow_publish_for_subscriber = true
 allow_history_for_subscriber = true
 allow_presence_for_subscriber = true
+[channels.namespaces.kept]
+history_size = 100000
+durability = "disk"
+force_recovery = true
+allow_subscribe_for_client = true
 [channels.namespaces.cache]
 history_size = 1
 durability = "memory"

@@ -15,7 +15,12 @@ export class Naru {
     return server;
   }
 
-  async launch() {
+  launch() {
+    this.up = this.#launch();
+    return this.up;
+  }
+
+  async #launch() {
     const data = join(this.folder, "data");
     const config = join(this.folder, "naru.toml");
     this.child = spawn(process.env.NARU_BIN, ["serve", "--config", config, "--data-dir", data], {
@@ -32,21 +37,25 @@ export class Naru {
     this.http = JSON.parse(readFileSync(join(data, "run.json"), "utf8")).http;
   }
 
-  // The same port again, so that clients find it.
+  // The same port again, so that clients find it. Gives the exit code of the one that ended.
   async restart(signal) {
     const port = this.http;
-    await this.end(signal);
+    let isUp;
+    this.up = new Promise((resolve) => (isUp = resolve));
+    const code = await this.end(signal);
     const config = join(this.folder, "naru.toml");
     const text = readFileSync(config, "utf8");
     writeFileSync(config, text.replace(/\[http\]\nlisten = ".*"/, `[http]\nlisten = "${port}"`));
-    await this.launch();
+    await this.#launch();
+    isUp();
+    return code;
   }
 
   async end(signal) {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return this.child.exitCode;
     const ended = once(this.child, "exit");
     this.child.kill(signal);
-    await ended;
+    return (await ended)[0];
   }
 
   async stop() {

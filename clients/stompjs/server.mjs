@@ -3,12 +3,14 @@
 import { Naru } from "./naru.mjs";
 
 export const PASSCODE = "correct horse";
+export const API_KEY = "api-key";
 
 const CONFIG = `
 [bridge]
 listen = "127.0.0.1:0"
 [http]
 listen = "127.0.0.1:0"
+api_keys = ["${API_KEY}"]
 [stomp]
 listen = "127.0.0.1:0"
 [[users]]
@@ -19,7 +21,7 @@ role = "viewer"
 allow_subscribe_for_client = true
 allow_publish_for_client = true
 [channels.namespaces.kept]
-history_size = 1000
+history_size = 100000
 durability = "disk"
 force_recovery = true
 allow_subscribe_for_client = true
