@@ -104,8 +104,7 @@ impl MemoryWork {
             work.insert(each.number, each.clone());
             if let Some(key) = &each.publication.key {
                 let (number, at) = (each.number, each.publication.at);
-                let key =
-                    WorkKey { number, queue: each.queue.clone(), key: Arc::clone(key), at };
+                let key = WorkKey { number, queue: each.queue.clone(), key: Arc::clone(key), at };
                 keys.insert(number, key);
             }
         }

@@ -392,11 +392,8 @@ pub trait WorkQueues: Send + Sync + 'static {
 
     /// Kept messages of all queues with numbers above `after`, by number, at most `limit`, and fewer if
     /// they are large. None only if there are no more.
-    async fn load_work(
-        &self,
-        after: WorkNumber,
-        limit: usize,
-    ) -> Result<Vec<KeptWork>, StoreError>;
+    async fn load_work(&self, after: WorkNumber, limit: usize)
+    -> Result<Vec<KeptWork>, StoreError>;
 
     /// Kept keys of messages with numbers above `after`, by number, at most `limit`.
     async fn load_work_keys(

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use naru_domain::ports::{Backend, Logins, Post, TokenVerifier};
+use naru_domain::ports::{Backend, Logins, TokenVerifier};
 use naru_domain::{Clock, CloseReason};
 use naru_hub::Hub;
 use naru_hub::access::Namespaces;
@@ -254,9 +254,15 @@ impl StompGateway {
     /// their connections to end. The caller bounds that wait.
     pub async fn run(self, stop: CancellationToken) {
         let turning = CancellationToken::new();
+        let keeping = CancellationToken::new();
         let turns = async {
             let (turns, sweeps) = (turning.clone(), turning.clone());
-            tokio::join!(self.shared.turns.run(turns), self.bury(sweeps));
+            let work = async {
+                tokio::join!(self.shared.turns.run(turns), self.sweep(sweeps));
+                // Nobody does anything with the queues any more.
+                keeping.cancel();
+            };
+            tokio::join!(work, self.shared.ports.queues.run(keeping.clone()));
         };
         tokio::pin!(turns);
         tokio::select! {
@@ -274,21 +280,18 @@ impl StompGateway {
     }
 
     /// Takes work away from those who take too long for it, and publishes what nobody could do.
-    async fn bury(&self, stop: CancellationToken) {
+    async fn sweep(&self, stop: CancellationToken) {
         const EVERY: Duration = Duration::from_secs(1);
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let ports = &self.shared.ports;
+        let mut is_failing = false;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            for (queue, dead) in ports.queues.sweep() {
-                self.shared.counters.dead_letters.increment();
-                let Some(channel) = work::dead_letter(&queue) else { continue };
-                let post =
-                    Post { data: dead.data.clone(), meta: dead.meta.clone(), ..Post::default() };
-                if let Err(error) = ports.hub.publish(&channel, post).await {
-                    warn!(target: "naru::stomp", %error, %queue, "a dead letter was lost");
-                }
+            let dead = self.shared.ports.queues.sweep();
+            let buried = self.shared.bury(&dead).await;
+            if let (false, Err(error)) = (is_failing, &buried) {
+                warn!(target: "naru::stomp", %error, "dead letters stay in their queues for now");
             }
+            is_failing = buried.is_err();
         }
     }
 
