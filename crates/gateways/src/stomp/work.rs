@@ -223,8 +223,8 @@ impl Shared {
             for (letter, published) in some.iter().zip(published) {
                 match published {
                     Ok(()) => {
-                        self.counters.dead_letters.increment();
                         self.ports.queues.buried(letter);
+                        self.counters.dead_letters.increment();
                     }
                     Err(error) => {
                         self.counters.dead_letters_failed.increment();
