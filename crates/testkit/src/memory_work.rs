@@ -4,14 +4,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use naru_domain::ports::{KeptWork, StoreError, WorkBatch, WorkKey, WorkQueues};
 use naru_domain::{Durability, WorkNumber};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout;
 
 use crate::bus_contract::Fault;
+
+/// Longest wait for anything. On a clock that is paused it costs nothing.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The twin.
 #[derive(Default)]
@@ -81,13 +86,17 @@ impl MemoryWork {
     }
 
     async fn until(&self, holds: impl Fn() -> bool) {
-        loop {
-            let changed = self.changed.notified();
-            if holds() {
-                return;
+        let found = async {
+            loop {
+                let changed = self.changed.notified();
+                if holds() {
+                    return;
+                }
+                changed.await;
             }
-            changed.await;
-        }
+        };
+        let found = timeout(PATIENCE, found).await;
+        assert!(found.is_ok(), "waited in vain; kept is {:?}", self.kept());
     }
 
     fn apply(&self, batch: &WorkBatch) -> Result<(), StoreError> {
