@@ -2,7 +2,7 @@
 //! kept, become one batch for the store. Only then do messages appear in their queues and senders hear of
 //! it. A batch that fails leaves no trace but its notes, which go with the next one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,9 @@ use crate::session::Moment;
 
 /// Notes in one batch: some tens of milliseconds of the store (guessed).
 const NOTES_MAX: usize = 10_000;
+/// Bytes of new messages in one batch, and one message more: the store gets far more done in the time of
+/// one statement.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Between two tries when the store fails and nobody asks for anything.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often the store is told which keys are forgotten.
@@ -92,12 +95,12 @@ impl Keeper {
 
     /// Keeps what waits and all that was noted so far.
     async fn keep(&mut self, waiting: &mut Vec<Request>) {
-        let (mut adds, mut settled, mut durability) = (Vec::new(), Vec::new(), Durability::Os);
+        let (mut adds, mut settled, mut durability) = (VecDeque::new(), Vec::new(), Durability::Os);
         for request in waiting.drain(..) {
             match request {
                 Request::Add { queue, publication, durability: asked, reply } => {
                     durability = durability.max(asked);
-                    adds.push((queue, publication, reply));
+                    adds.push_back((queue, publication, reply));
                 }
                 Request::Settled { durability: asked, reply } => {
                     durability = durability.max(asked);
@@ -107,12 +110,17 @@ impl Keeper {
         }
         let mut kept = Ok(());
         loop {
-            let (plan, is_last) = self.plan(std::mem::take(&mut adds));
+            let (plan, is_last) = self.plan(&mut adds);
             if *plan.batch != WorkBatch::default() {
                 kept = self.commit(plan, durability).await;
             }
             if is_last || kept.is_err() {
                 break;
+            }
+        }
+        if let Err(error) = &kept {
+            for (_, _, reply) in adds {
+                answer(reply, Err(error.clone().into()));
             }
         }
         for reply in settled {
@@ -122,14 +130,17 @@ impl Keeper {
     }
 
     /// Gives each message its number and makes room for it. Those whose key is known are answered, and
-    /// join the one that is on its way with the same key. False if notes are left for another batch.
-    fn plan(&mut self, adds: Vec<(ChannelName, Publication, Sent)>) -> (Plan, bool) {
+    /// join the one that is on its way with the same key. False if something is left for another batch.
+    fn plan(&mut self, adds: &mut VecDeque<(ChannelName, Publication, Sent)>) -> (Plan, bool) {
         let now = self.inner.now();
         let mut add: Vec<KeptWork> = Vec::with_capacity(adds.len());
         let mut senders: Vec<Vec<Sent>> = Vec::with_capacity(adds.len());
         let mut keys: HashMap<(ChannelName, Arc<str>), usize> = HashMap::new();
+        let mut bytes = 0;
         let mut table = self.inner.table.lock();
-        for (queue, publication, reply) in adds {
+        while bytes < BYTES_MAX
+            && let Some((queue, publication, reply)) = adds.pop_front()
+        {
             if let Some(key) = &publication.key {
                 if table.keys.get(&queue, key, now).is_some() {
                     self.inner.metrics.duplicates.increment();
@@ -149,6 +160,7 @@ impl Keeper {
             if let Some(key) = &publication.key {
                 keys.insert((queue.clone(), Arc::clone(key)), add.len());
             }
+            bytes += publication.size_bytes();
             let (number, life) = (table.next_number(), self.inner.life);
             let publication = Arc::new(publication);
             add.push(KeptWork { number, life, queue, publication, deliveries: 0 });
@@ -156,7 +168,7 @@ impl Keeper {
         }
         let notes = table.notes.take(NOTES_MAX);
         table.notes_leaving = notes.len();
-        let is_last = table.notes.is_empty();
+        let is_last = table.notes.is_empty() && adds.is_empty();
         let is_time = self.forgot_at.elapsed() >= FORGET_EVERY;
         let forget_keys_below = is_time.then(|| keys_to_forget(&mut table, now));
         if is_time {

@@ -291,7 +291,7 @@ impl Queues {
     #[must_use]
     pub fn sweep(&self) -> Vec<DeadLetter> {
         let now = Instant::now();
-        let mut dead = Vec::new();
+        let (mut dead, mut wake) = (Vec::new(), Vec::new());
         let mut table = self.inner.table.lock();
         table.weed_out();
         let names: Vec<ChannelName> = table.queues.keys().cloned().collect();
@@ -305,8 +305,10 @@ impl Queues {
                     publication: Arc::clone(&entry.publication),
                 }));
             });
-            wake_up(table.next_to_wake(name));
+            wake.push(table.next_to_wake(name));
         }
+        drop(table);
+        wake.into_iter().for_each(wake_up);
         dead
     }
 

@@ -327,6 +327,36 @@ async fn what_is_on_its_way_into_the_store_takes_room() {
     assert_eq!(life.send(5).await, Err(QueueFull.into()));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_commit_is_bounded_in_bytes_and_what_is_behind_a_failed_one_hears_of_it() {
+    let (store, life) = fresh().await;
+    let large = || Publication { data: vec![0; 10 << 20].into(), ..message(0) };
+    let (q, queues) = (q(), &life.queues);
+    let send = || queues.send(&q, large(), Durability::Os);
+    for is_failing in [false, true] {
+        store.hold();
+        let first = life.sending(1).await;
+        store.until_waiting(1).await;
+        let three = async { tokio::join!(send(), send(), send()) };
+        let release = async {
+            yield_now().await;
+            if is_failing {
+                // The one that waits already, and the one behind it.
+                store.fail_next(Fault::KeepAndRefuse);
+                store.fail_next(Fault::Refuse);
+            }
+            store.release();
+        };
+        let ((one, two, three), ()) = tokio::join!(three, release);
+        for sent in [first.await.unwrap(), one, two, three] {
+            assert_eq!(not_kept(&sent), is_failing, "{sent:?}");
+        }
+    }
+    let sizes: Vec<usize> = store.batches().iter().map(|(batch, _)| batch.add.len()).collect();
+    assert_eq!(sizes, [1, 2, 1, 1, 2]);
+    assert_eq!(life.queues.depth(&q), 4);
+}
+
 #[tokio::test]
 async fn without_a_store_nothing_durable_is_accepted() {
     let queues = Queues::new(QueueLimits::default());
