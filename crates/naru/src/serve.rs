@@ -142,7 +142,10 @@ impl Node {
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
         let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default());
         let stomp_tls = tls(&config.stomp.tls_certificate, &config.stomp.tls_key)?;
-        let stomp = StompService::bind(&config, stomp_tls, &hub, Arc::new(logins), None, &clock)?;
+        let work = Arc::clone(&store) as _;
+        let logins = Arc::new(logins);
+        let stomp =
+            StompService::bind(&config, stomp_tls, &hub, work, logins, None, &clock).await?;
         let addresses = Addresses {
             bridge: bridge_address,
             http: http_address,
@@ -155,7 +158,7 @@ impl Node {
         let mut metrics: Vec<Arc<dyn MetricSource>> =
             vec![bridge.counters(), hub.metrics(), bus_metrics, bots.metrics(), store.metrics()];
         metrics.extend(client.as_ref().map(|client| client.counters() as _));
-        metrics.extend(stomp.as_ref().map(|stomp| stomp.gateway.counters() as _));
+        metrics.extend(stomp.iter().flat_map(StompService::metrics));
         let services = Services {
             ports: admin_ports,
             control: Arc::new(BotsControl::new(bots.clone(), hub.clone())),

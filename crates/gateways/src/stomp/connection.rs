@@ -301,7 +301,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             Action::Settle(settle) => self.settle(&settle),
             Action::Commit(steps) => self.commit(steps).await,
             Action::Disconnect => {
-                self.save_positions().await.map_err(|trouble| trouble.end(receipt.clone()))?;
+                let kept = match self.save_positions().await {
+                    Ok(()) if receipt.is_some() => self.keep_settled().await,
+                    saved => saved,
+                };
+                kept.map_err(|trouble| trouble.end(receipt.clone()))?;
                 self.give_receipt(receipt.as_deref(), &Told::new());
                 return Err(End::quiet(CloseReason::PeerClosed));
             }
@@ -309,6 +313,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         // What a receipt says has taken effect is kept.
         let done = match (done, &receipt) {
             (Ok(told), Some(_)) if self.has_unsaved() => self.save_positions().await.map(|()| told),
+            (done, _) => done,
+        };
+        let done = match (done, &receipt) {
+            (Ok(told), Some(_)) if self.owes() => self.keep_settled().await.map(|()| told),
             (done, _) => done,
         };
         match done {

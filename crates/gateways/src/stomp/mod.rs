@@ -23,7 +23,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use naru_domain::Clock;
-use naru_domain::ports::{Backend, Logins, Post, TokenVerifier};
+use naru_domain::ports::{Backend, Logins, TokenVerifier};
 use naru_hub::Hub;
 use naru_hub::access::Namespaces;
 use naru_hub::queue::Queues;
@@ -240,28 +240,32 @@ impl StompGateway {
     /// Turns the wheel until told to stop; then tells everybody to go, spread over a while, and waits for
     /// their connections to end. The caller bounds that wait.
     pub async fn run(self, stop: CancellationToken) {
-        let chores = |over: CancellationToken| async {
-            tokio::join!(self.shared.turns.run(over.clone()), self.bury(over));
+        let this = &self;
+        let chores = |over: CancellationToken| async move {
+            let keeping = CancellationToken::new();
+            let work = async {
+                tokio::join!(this.shared.turns.run(over.clone()), this.sweep(over));
+                // Nobody does anything with the queues any more.
+                keeping.cancel();
+            };
+            tokio::join!(work, this.shared.ports.queues.run(keeping.clone()));
         };
         self.connections.run(stop, chores).await;
     }
 
     /// Takes work away from those who take too long for it, and publishes what nobody could do.
-    async fn bury(&self, stop: CancellationToken) {
+    async fn sweep(&self, stop: CancellationToken) {
         const EVERY: Duration = Duration::from_secs(1);
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let ports = &self.shared.ports;
+        let mut is_failing = false;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            for (queue, dead) in ports.queues.sweep() {
-                self.shared.counters.dead_letters.increment();
-                let Some(channel) = work::dead_letter(&queue) else { continue };
-                let post =
-                    Post { data: dead.data.clone(), meta: dead.meta.clone(), ..Post::default() };
-                if let Err(error) = ports.hub.publish(&channel, post).await {
-                    warn!(target: "naru::stomp", %error, %queue, "a dead letter was lost");
-                }
+            let dead = self.shared.ports.queues.sweep();
+            let buried = self.shared.bury(&dead).await;
+            if let (false, Err(error)) = (is_failing, &buried) {
+                warn!(target: "naru::stomp", %error, "dead letters stay in their queues for now");
             }
+            is_failing = buried.is_err();
         }
     }
 }

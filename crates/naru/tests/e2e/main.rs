@@ -11,6 +11,7 @@ mod crowd;
 mod faults;
 mod harness;
 mod limits;
+mod queues;
 mod secrets;
 #[cfg(unix)]
 mod service;
