@@ -64,6 +64,21 @@ impl History for SqlStore {
             .await
     }
 
+    async fn first_epoch(&self, proposed: Epoch) -> Result<Epoch, StoreError> {
+        self.engine
+            .write(Durability::Os, move |c| {
+                Box::pin(async move {
+                    let sql = "INSERT INTO marks (name, value) VALUES ('first epoch', ?) \
+                               ON CONFLICT (name) DO NOTHING";
+                    sqlx::query(sql).bind(proposed.0.cast_signed()).execute(&mut *c).await?;
+                    let sql = "SELECT value FROM marks WHERE name = 'first epoch'";
+                    let kept: i64 = sqlx::query_scalar(sql).fetch_one(c).await?;
+                    Ok(Epoch(kept.cast_unsigned()))
+                })
+            })
+            .await
+    }
+
     async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), StoreError> {
         let up_to = rows::place(up_to)?;
         let channel = channel.clone();

@@ -372,6 +372,7 @@ pub enum Fault {
 #[derive(Default)]
 pub struct MemoryHistory {
     channels: Mutex<HashMap<ChannelName, Kept>>,
+    first_epoch: Mutex<Option<Epoch>>,
     faults: Mutex<Vec<Fault>>,
     appends: Mutex<Vec<(usize, Durability)>>,
     /// Closed while appends have to wait.
@@ -487,6 +488,10 @@ impl History for MemoryHistory {
             let later = kept.publications.iter().filter(|each| each.position.offset > after);
             (kept.epoch, kept.top, later.take(limit).map(Arc::clone).collect())
         }))
+    }
+
+    async fn first_epoch(&self, proposed: Epoch) -> Result<Epoch, StoreError> {
+        Ok(*self.first_epoch.lock().get_or_insert(proposed))
     }
 
     async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), StoreError> {

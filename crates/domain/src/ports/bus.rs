@@ -173,6 +173,11 @@ pub trait History: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Option<(Epoch, Offset, Vec<Arc<Publication>>)>, super::StoreError>;
 
+    /// The epoch of channels that nothing was kept of yet, the same for the whole life of the store:
+    /// `proposed` when it is asked for the first time. So whoever waits for the first publication of a
+    /// channel has a position that outlives the process.
+    async fn first_epoch(&self, proposed: Epoch) -> Result<Epoch, super::StoreError>;
+
     /// Forgets publications of the channel up to and including `up_to`. The top offset stays known.
     async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), super::StoreError>;
 }

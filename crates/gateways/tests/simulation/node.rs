@@ -83,6 +83,10 @@ impl History for Ledger {
         self.store.load(channel, after, limit).await
     }
 
+    async fn first_epoch(&self, proposed: Epoch) -> Result<Epoch, StoreError> {
+        self.store.first_epoch(proposed).await
+    }
+
     async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), StoreError> {
         self.store.trim(channel, up_to).await
     }

@@ -16,6 +16,7 @@ pub async fn history<S: History, F: Future<Output = S>>(open: impl Fn() -> F) {
     publications_come_back_in_order(open().await).await;
     the_top_outlives_trimming(open().await).await;
     what_is_forgotten_goes_with_what_is_kept(open().await).await;
+    channels_begin_with_the_same_epoch_for_ever(open().await).await;
     a_new_epoch_forgets_the_old_one(open().await).await;
     the_same_publication_twice_is_kept_once(open().await).await;
 }
@@ -98,6 +99,11 @@ async fn what_is_forgotten_goes_with_what_is_kept(store: impl History) {
     assert_eq!(kept, Some((Epoch(1), Offset(6), expected)));
     let other = ok(store.load(&channel("b"), Offset(0), 9).await);
     assert_eq!(other, Some((Epoch(1), Offset(5), vec![publication(1, 5)])));
+}
+
+async fn channels_begin_with_the_same_epoch_for_ever(store: impl History) {
+    assert_eq!(ok(store.first_epoch(Epoch(u64::MAX)).await), Epoch(u64::MAX));
+    assert_eq!(ok(store.first_epoch(Epoch(7)).await), Epoch(u64::MAX));
 }
 
 async fn a_new_epoch_forgets_the_old_one(store: impl History) {
