@@ -99,7 +99,7 @@ fn large_work(number: WorkNumber) -> KeptWork {
         at: Timestamp(1),
         key: None,
     };
-    let queue = ChannelName::parse("queue:q").unwrap();
+    let queue = ChannelName::parse("queue:q").expect("a name");
     let publication = Arc::new(publication);
     KeptWork { number, life: Epoch(1), queue, publication, deliveries: 0 }
 }
