@@ -457,13 +457,18 @@ impl Inner {
         self.metrics.keys.set(table::signed(keys.len()));
     }
 
-    /// Forgets what memory says about channels whose last append is in doubt: the store knows better.
-    async fn unload(&self, channels: impl Iterator<Item = &ChannelName>) {
+    /// Forgets what memory says about channels whose last append is in doubt: the store knows better, and
+    /// the hub has to look whether it kept something.
+    async fn unload(self: &Arc<Self>, channels: impl Iterator<Item = &ChannelName>) {
         for channel in channels {
             let _loading = self.loading[self.table.shard_index(channel)].lock().await;
-            if let Some(slot) = self.table.lock(channel).get_mut(channel) {
+            let told = self.table.lock(channel).get_mut(channel).map(|slot| {
                 self.table.count_history(slot.stream.as_ref(), None);
                 slot.stream = None;
+                self.table.missed(slot, channel)
+            });
+            if told == Some(Told::StartTeller) {
+                self.start_teller();
             }
         }
     }

@@ -188,15 +188,23 @@ impl Table {
             Err(TrySendError::Closed(_)) => Told::Enough,
             Err(TrySendError::Full(_)) => {
                 self.metrics.events_dropped.increment();
-                slot.is_gap_due = true;
-                let mut gaps = self.gaps.lock();
-                gaps.due.push_back(channel.clone());
-                if std::mem::replace(&mut gaps.is_teller_running, true) {
-                    Told::Enough
-                } else {
-                    Told::StartTeller
-                }
+                self.missed(slot, channel)
             }
+        }
+    }
+
+    /// The hub may have missed something: it is told to read history. To be called with the channel's
+    /// shard locked.
+    pub(crate) fn missed(&self, slot: &mut Slot, channel: &ChannelName) -> Told {
+        if !slot.is_wanted || std::mem::replace(&mut slot.is_gap_due, true) {
+            return Told::Enough;
+        }
+        let mut gaps = self.gaps.lock();
+        gaps.due.push_back(channel.clone());
+        if std::mem::replace(&mut gaps.is_teller_running, true) {
+            Told::Enough
+        } else {
+            Told::StartTeller
         }
     }
 

@@ -241,6 +241,18 @@ async fn a_position_before_the_first_publication_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn what_the_store_kept_although_it_said_no_reaches_those_who_listen() {
+    let history = Arc::new(MemoryHistory::default());
+    let (bus, mut events) = stored(&history, Durability::Os);
+    bus.subscribe(&channel("kept:a")).await.unwrap();
+    history.fail_next(Fault::KeepAndRefuse);
+    assert!(publish(&bus, "kept:a", "in doubt").await.is_err());
+    let told = events.recv().await;
+    assert!(matches!(told, Some(BusEvent::Gap(name)) if name == channel("kept:a")));
+    assert_eq!(offsets(&bus, "kept:a").await, [1]);
+}
+
+#[tokio::test]
 async fn the_store_is_told_to_forget_what_is_trimmed() {
     let history = Arc::new(MemoryHistory::default());
     let (bus, _events) = stored(&history, Durability::Os);
