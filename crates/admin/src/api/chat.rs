@@ -3,6 +3,7 @@
 //! Answers are `{"result": …}` or `{"error": {"code", "message"}}` with status 200, as those users'
 //! libraries expect; with `X-Centrifugo-Error-Mode: transport` errors have a status of their own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,20 +14,22 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use naru_domain::ports::{BusError, Post};
+use naru_domain::ports::{BusError, OwnerError, Post};
 use naru_domain::{ChannelName, CloseReason, Offset, PartyInfo, PublicationMeta};
 use naru_hub::access::{NameRefused, Namespace};
 use naru_hub::{
-    Client, Cut, Ending, Mark, PageError, PageQuery, Recover, SubscribeError, SubscribeSpec,
-    Subscribed, Traits,
+    Client, Cut, Ending, Mark, PageError, PageQuery, PublishError, Recover, SubscribeError,
+    SubscribeSpec, Subscribed, Traits,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::Body;
+use crate::mask;
 use crate::routes::{Endpoint, NODE_OPERATOR, NODE_VIEWER, post};
 use crate::services::Chat;
 use crate::state::Api;
@@ -36,15 +39,16 @@ const MANY_MAX: usize = 1_000;
 const TAGS_MAX: usize = 64;
 
 /// Why a method has no result. The codes are those of the client protocol.
-struct Fault(u32, &'static str);
+struct Fault(u32, Cow<'static, str>);
 
-const INTERNAL: Fault = Fault(100, "internal server error");
-const UNKNOWN_CHANNEL: Fault = Fault(102, "unknown channel");
-const NOT_FOUND: Fault = Fault(104, "method not found");
-const LIMIT: Fault = Fault(106, "limit exceeded");
-const BAD_REQUEST: Fault = Fault(107, "bad request");
-const NOT_AVAILABLE: Fault = Fault(108, "not available");
-const UNRECOVERABLE: Fault = Fault(112, "unrecoverable position");
+const INTERNAL: Fault = Fault(100, Cow::Borrowed("internal server error"));
+const UNKNOWN_CHANNEL: Fault = Fault(102, Cow::Borrowed("unknown channel"));
+const NOT_ALLOWED: Fault = Fault(103, Cow::Borrowed("permission denied"));
+const NOT_FOUND: Fault = Fault(104, Cow::Borrowed("method not found"));
+const LIMIT: Fault = Fault(106, Cow::Borrowed("limit exceeded"));
+const BAD_REQUEST: Fault = Fault(107, Cow::Borrowed("bad request"));
+const NOT_AVAILABLE: Fault = Fault(108, Cow::Borrowed("not available"));
+const UNRECOVERABLE: Fault = Fault(112, Cow::Borrowed("unrecoverable position"));
 
 type Outcome = Result<Value, Fault>;
 
@@ -54,10 +58,11 @@ macro_rules! methods {
             $(
                 async fn $name(
                     State(api): State<Api>,
+                    caller: Caller,
                     headers: HeaderMap,
                     Body(body): Body<Box<RawValue>>,
                 ) -> Result<Response, ApiError> {
-                    answer(&api, &headers, stringify!($name), &body).await
+                    answer(&api, &caller, &headers, stringify!($name), &body).await
                 }
             )*
             vec![$(
@@ -241,21 +246,57 @@ pub(crate) struct BatchBody {
     commands: Vec<BTreeMap<String, Box<RawValue>>>,
 }
 
+/// Who asks whom.
+struct Asked<'a> {
+    api: &'a Api,
+    caller: &'a Caller,
+    chat: &'a Chat,
+}
+
+impl Asked<'_> {
+    /// What is done to a channel that belongs to a part of the server stands in the audit log: people's
+    /// talk goes through it.
+    async fn record(&self, channel: &ChannelName, action: &str) -> Result<(), Fault> {
+        if !self.chat.hub.is_owned(channel) {
+            return Ok(());
+        }
+        let object = format!("channel:{channel}");
+        let recorded = self.api.audit(self.caller, action, &object, &json!({})).await;
+        recorded.map_err(|_unrecorded| INTERNAL)
+    }
+
+    /// The same for who reads what was said there, which is not for those who see it masked elsewhere.
+    async fn look(&self, channel: &ChannelName, rows: usize) -> Result<(), Fault> {
+        if !self.chat.hub.is_owned(channel) {
+            return Ok(());
+        }
+        if !mask::sees_all(self.caller.role) {
+            return Err(NOT_ALLOWED);
+        }
+        let object = format!("channel:{channel}");
+        let looked = self.api.looked_at(self.caller, "channel.history", &object, rows, json!({}));
+        looked.await.map_err(|_unrecorded| INTERNAL)
+    }
+}
+
 async fn answer(
     api: &Api,
+    caller: &Caller,
     headers: &HeaderMap,
     method: &str,
     body: &RawValue,
 ) -> Result<Response, ApiError> {
     let outcome = match &api.services.chat {
-        Some(chat) if method == "batch" => batch(chat, body).await.map_err(|fault| (fault, true)),
-        Some(chat) => call(chat, method, body)
-            .await
-            .map(|result| json!({ "result": result }))
-            .map_err(|fault| (fault, false)),
-        None => Err((NOT_AVAILABLE, false)),
+        None => Err(NOT_AVAILABLE),
+        Some(chat) => {
+            let asked = Asked { api, caller, chat };
+            match method {
+                "batch" => batch(&asked, body).await,
+                _ => call(&asked, method, body).await.map(|result| json!({ "result": result })),
+            }
+        }
     };
-    let (Fault(code, message), _) = match outcome {
+    let Fault(code, message) = match outcome {
         Ok(answer) => return Ok(Json(answer).into_response()),
         Err(fault) => fault,
     };
@@ -264,6 +305,7 @@ async fn answer(
     if mode == Some("transport") {
         let status = match code {
             102 | 104 => StatusCode::NOT_FOUND,
+            103 => StatusCode::FORBIDDEN,
             107 | 108 => StatusCode::BAD_REQUEST,
             112 => StatusCode::RANGE_NOT_SATISFIABLE,
             113 => StatusCode::CONFLICT,
@@ -278,24 +320,25 @@ fn read<'a, T: Deserialize<'a>>(body: &'a RawValue) -> Result<T, Fault> {
     serde_json::from_str(body.get()).map_err(|_| BAD_REQUEST)
 }
 
-async fn call(chat: &Chat, method: &str, body: &RawValue) -> Outcome {
+async fn call(asked: &Asked<'_>, method: &str, body: &RawValue) -> Outcome {
+    let chat = asked.chat;
     match method {
-        "publish" => publish(chat, &read(body)?).await,
-        "broadcast" => broadcast(chat, &read(body)?).await,
+        "publish" => publish(asked, &read(body)?).await,
+        "broadcast" => broadcast(asked, &read(body)?).await,
         "subscribe" => subscribe(chat, read(body)?).await,
         "unsubscribe" => unsubscribe(chat, &read(body)?),
         "disconnect" => disconnect(chat, &read(body)?),
         "presence" => presence(chat, &read(body)?),
         "presence_stats" => presence_stats(chat, &read(body)?),
-        "history" => history(chat, read(body)?).await,
-        "history_remove" => history_remove(chat, &read(body)?).await,
+        "history" => history(asked, read(body)?).await,
+        "history_remove" => history_remove(asked, &read(body)?).await,
         "channels" => Ok(channels(chat, &read(body)?)),
         "info" => Ok(info(chat)),
         _ => Err(NOT_FOUND),
     }
 }
 
-async fn batch(chat: &Chat, body: &RawValue) -> Outcome {
+async fn batch(asked: &Asked<'_>, body: &RawValue) -> Outcome {
     let BatchBody { commands } = read(body)?;
     if commands.len() > MANY_MAX {
         return Err(LIMIT);
@@ -303,7 +346,7 @@ async fn batch(chat: &Chat, body: &RawValue) -> Outcome {
     let mut replies = Vec::with_capacity(commands.len());
     for command in &commands {
         let (method, body) = command.iter().next().ok_or(BAD_REQUEST)?;
-        let reply = match call(chat, method, body).await {
+        let reply = match call(asked, method, body).await {
             Ok(result) => json!({ method: result }),
             Err(Fault(code, message)) => {
                 json!({ "error": { "code": code, "message": message } })
@@ -350,21 +393,26 @@ fn post_of(content: &PublishBody, namespace: &Namespace) -> Result<Post, Fault> 
     })
 }
 
-async fn publish(chat: &Chat, body: &PublishBody) -> Outcome {
-    let (channel, namespace) = place(chat, &body.channel)?;
+async fn publish(asked: &Asked<'_>, body: &PublishBody) -> Outcome {
+    let (channel, namespace) = place(asked.chat, &body.channel)?;
     let post = post_of(body, &namespace)?;
-    published(chat, &channel, post).await
+    published(asked, &channel, post).await
 }
 
-async fn published(chat: &Chat, channel: &ChannelName, post: Post) -> Outcome {
-    let position = chat.hub.publish(channel, post).await.map_err(|error| fault_of(&error))?;
+async fn published(asked: &Asked<'_>, channel: &ChannelName, post: Post) -> Outcome {
+    asked.record(channel, "channel.publish").await?;
+    let published = asked.chat.hub.publish(channel, post).await;
+    let position = published.map_err(|error| match error {
+        PublishError::Bus(error) => fault_of(&error),
+        PublishError::Owner(error) => owners_fault(&error),
+    })?;
     if position.offset == Offset(0) {
         return Ok(json!({}));
     }
     Ok(json!({ "offset": position.offset.0, "epoch": position.epoch.to_string() }))
 }
 
-async fn broadcast(chat: &Chat, body: &PublishBody) -> Outcome {
+async fn broadcast(asked: &Asked<'_>, body: &PublishBody) -> Outcome {
     let channels = &body.channels;
     if channels.is_empty() || (body.data.is_none() && body.b64data.is_none()) {
         return Err(BAD_REQUEST);
@@ -374,8 +422,10 @@ async fn broadcast(chat: &Chat, body: &PublishBody) -> Outcome {
     }
     let mut responses = Vec::with_capacity(channels.len());
     for name in channels {
-        let outcome = match place(chat, name) {
-            Ok((channel, namespace)) => published(chat, &channel, post_of(body, &namespace)?).await,
+        let outcome = match place(asked.chat, name) {
+            Ok((channel, namespace)) => {
+                published(asked, &channel, post_of(body, &namespace)?).await
+            }
             Err(fault) => Err(fault),
         };
         responses.push(match outcome {
@@ -430,6 +480,7 @@ async fn subscribe(chat: &Chat, body: SubscribeBody) -> Outcome {
             }
             Err(SubscribeError::TooMany { .. }) => return Err(LIMIT),
             Err(SubscribeError::NotRecovered | SubscribeError::Bus(_)) => return Err(INTERNAL),
+            Err(SubscribeError::Owner(error)) => return Err(owners_fault(&error)),
         }
     }
     Ok(json!({}))
@@ -485,7 +536,8 @@ fn presence_stats(chat: &Chat, body: &ChannelBody) -> Outcome {
     Ok(json!({ "num_clients": stats.clients, "num_users": stats.users }))
 }
 
-async fn history(chat: &Chat, body: HistoryBody) -> Outcome {
+async fn history(asked: &Asked<'_>, body: HistoryBody) -> Outcome {
+    let chat = asked.chat;
     let (channel, namespace) = place(chat, &body.channel)?;
     if !namespace.has_history {
         return Err(NOT_AVAILABLE);
@@ -501,6 +553,7 @@ async fn history(chat: &Chat, body: HistoryBody) -> Outcome {
         PageError::BelowTheFirst => BAD_REQUEST,
         PageError::Bus(error) => fault_of(&error),
     })?;
+    asked.look(&channel, page.publications.len()).await?;
     let publications: Vec<Value> = page
         .publications
         .iter()
@@ -531,11 +584,13 @@ async fn history(chat: &Chat, body: HistoryBody) -> Outcome {
     }))
 }
 
-async fn history_remove(chat: &Chat, body: &ChannelBody) -> Outcome {
+async fn history_remove(asked: &Asked<'_>, body: &ChannelBody) -> Outcome {
+    let chat = asked.chat;
     let (channel, namespace) = place(chat, &body.channel)?;
     if !namespace.has_history {
         return Err(NOT_AVAILABLE);
     }
+    asked.record(&channel, "channel.history_remove").await?;
     chat.hub.remove_history(&channel).await.map_err(|error| fault_of(&error))?;
     Ok(json!({}))
 }
@@ -575,6 +630,17 @@ fn party_view(party: &PartyInfo) -> Value {
         }
     }
     view
+}
+
+/// What the owner of a channel says.
+fn owners_fault(error: &OwnerError) -> Fault {
+    let code = match error {
+        OwnerError::NotFound { .. } => 102,
+        OwnerError::Forbidden { .. } => 103,
+        OwnerError::Invalid { .. } => 107,
+        OwnerError::Unavailable { .. } => 100,
+    };
+    Fault(code, error.to_string().into())
 }
 
 fn fault_of(error: &BusError) -> Fault {

@@ -2,8 +2,8 @@
 //! `docs/protocols/stomp.md`, and how a connection ends.
 
 use naru_domain::CloseReason;
-use naru_domain::ports::{BusError, Refusal};
-use naru_hub::Ending;
+use naru_domain::ports::{BusError, OwnerError, Refusal};
+use naru_hub::{Ending, PublishError};
 use naru_wire::stomp::session::Fatal;
 use naru_wire::stomp::{BadFrame, ErrorFrame};
 
@@ -72,6 +72,27 @@ impl From<&BusError> for Trouble {
             BusError::Unavailable { .. } => {
                 Trouble::unavailable("the message could not be kept; it may be sent again")
             }
+        }
+    }
+}
+
+impl From<&OwnerError> for Trouble {
+    fn from(error: &OwnerError) -> Trouble {
+        let message = error.to_string();
+        match error {
+            OwnerError::NotFound { .. } => Trouble::unknown_destination(message),
+            OwnerError::Forbidden { .. } => Trouble::forbidden(message),
+            OwnerError::Invalid { .. } => Trouble::new("bad_body", message, CloseReason::Refused),
+            OwnerError::Unavailable { .. } => Trouble::unavailable(message),
+        }
+    }
+}
+
+impl From<&PublishError> for Trouble {
+    fn from(error: &PublishError) -> Trouble {
+        match error {
+            PublishError::Bus(error) => Trouble::from(error),
+            PublishError::Owner(error) => Trouble::from(error),
         }
     }
 }

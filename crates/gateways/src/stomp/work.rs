@@ -33,7 +33,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let namespace = namespaces.of(&queue).map_err(refused_name)?;
         let user = party.caller.user.as_str();
         let is_subscribed = party.jobs.iter().any(|job| job.consumer.queue() == &queue);
-        match namespace.may_publish(Asker { user, is_subscribed }) {
+        let granted = party.granted(&queue);
+        match namespace.may_publish(Asker { user, is_subscribed, granted }) {
             true => Ok(queue),
             false => Err(Trouble::forbidden("you may not send to that queue")),
         }
@@ -66,7 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let Some(party) = self.party.as_mut() else { return Err(Trouble::internal()) };
         let namespaces = self.shared.ports.namespaces.load_full();
         let namespace = namespaces.of(&queue).map_err(refused_name)?;
-        match namespace.may_subscribe(&queue, &party.caller.user) {
+        match namespace.may_subscribe(&queue, &party.caller.user, party.granted(&queue)) {
             MaySubscribe::Yes => {}
             MaySubscribe::No => return Err(Trouble::forbidden("you may not consume that queue")),
             MaySubscribe::AskBackend => {
