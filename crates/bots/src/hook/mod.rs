@@ -23,7 +23,10 @@ pub use address::{AddressError, AddressGuard};
 pub use breaker::{Breaker, BreakerOptions, BreakerState, CallEnd, Permission, Ticket};
 pub use client::{CallError, CallLimits};
 pub use fetch::MediaFetcher;
-pub use message::{HookMessage, ReplyError, parse_replies};
+pub use message::{
+    HookMessage, ROOM_KEY_BYTES_MAX, ReplyError, RoomAnswer, parse_replies, parse_room_answer,
+};
+pub(crate) use message::{RoomJson, check_room_key, rfc3339};
 pub use metrics::Hooks;
 pub use retry::{RetryBudget, RetryOptions, parse_retry_after};
 pub use signature::Secrets;
