@@ -10,6 +10,7 @@ mod crowd;
 mod faults;
 mod harness;
 mod limits;
+mod rooms;
 mod secrets;
 #[cfg(unix)]
 mod service;
