@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 
-use crate::harness::{BOT, CHANNEL, Phone, ROOM, SOON, Script, Server, eventually, http};
+use crate::harness::{BOT, CHANNEL, Phone, ROOM, SOON, Script, Server, all_of, eventually, http};
 
 const USERS: &str = r#"users=[
     {name="weather",password="correct horse",role="operator"},
@@ -20,6 +20,7 @@ fn server() -> Server {
         "bridge.approve_devices=auto",
         "bridge.approve_rooms=auto",
         USERS,
+        "client.history_max=10000",
         &format!("channels.namespaces.bot={KEPT}"),
         &format!("channels.namespaces.room={KEPT}"),
     ])
@@ -201,6 +202,45 @@ fn a_client_is_the_logic_of_a_bot_and_each_message_is_answered_once_in_order_acr
     assert_eq!(server.metric(r#"naru_bots_room_answers_total{result="taken"}"#), 11.0);
     let (_, dead) = server.api("GET", "/api/dead-letters", None);
     assert_eq!(dead["items"], json!([]));
+}
+
+#[test]
+fn what_was_kept_when_the_server_died_is_told_to_the_rooms_channels_once_and_in_order() {
+    let mut server = server();
+    let mut phone = Phone::connect(server.bridge, Script::Json);
+    phone.assert_quiet();
+    let history = |server: &Server, channel: &str| {
+        let body = json!({ "channel": channel, "limit": -1 });
+        let (_, answer) = server.api("POST", "/api/history", Some(&body));
+        let told = answer["result"]["publications"].as_array().expect("a history").clone();
+        let messages = told.into_iter().filter(|each| each["data"]["event"] == "message");
+        messages.map(|each| each["data"]["id"].as_i64().expect("an id")).collect::<Vec<_>>()
+    };
+    let channel = format!("room:{BOT}/1");
+    for life in 1..=3 {
+        for number in 0..100 {
+            phone.say(&format!("life {life}, {number}"));
+        }
+        // In the middle of it: some are kept and not told yet, some are not even kept.
+        eventually("some are told", || {
+            (history(&server, &channel).len() > life * 20).then_some(())
+        });
+        server.kill_and_restart();
+        phone = Phone::connect(server.bridge, Script::Json);
+    }
+    phone.assert_quiet();
+    let mut kept: Vec<i64> = all_of(&server, "/api/messages")
+        .iter()
+        .map(|message| message["id"].as_i64().expect("an id"))
+        .collect();
+    kept.sort_unstable();
+    assert!(kept.len() > 60, "{}", kept.len());
+    for channel in [channel, format!("bot:{BOT}")] {
+        eventually("all is told", || {
+            (history(&server, &channel).len() >= kept.len()).then_some(())
+        });
+        assert_eq!(history(&server, &channel), kept, "{channel}");
+    }
 }
 
 #[test]
