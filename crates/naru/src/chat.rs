@@ -26,6 +26,7 @@ use naru_hub::access::{NamePattern, Namespace, Namespaces};
 use naru_wire::centrifuge::Protocol;
 use naru_wire::stomp::choose_subprotocol;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config, RecoveryMode};
@@ -303,6 +304,7 @@ pub(crate) fn services(
     config: &Config,
     hub: &naru_hub::Hub,
     client: &ClientGateway,
+    stop: &CancellationToken,
 ) -> admin::Chat {
     admin::Chat {
         hub: hub.clone(),
@@ -311,5 +313,6 @@ pub(crate) fn services(
         node_uid: format!("{:032x}", rand::random::<u128>()),
         node_name: crate::serve::node_name(config),
         started: std::time::Instant::now(),
+        stop: stop.clone(),
     }
 }

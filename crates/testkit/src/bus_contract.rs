@@ -439,6 +439,12 @@ impl MemoryHistory {
         }
         Ok(())
     }
+
+    fn forget(&self, channel: &ChannelName, up_to: Offset) {
+        if let Some(kept) = self.channels.lock().get_mut(channel) {
+            kept.publications.retain(|each| each.position.offset > up_to);
+        }
+    }
 }
 
 #[async_trait]
@@ -446,6 +452,7 @@ impl History for MemoryHistory {
     async fn append(
         &self,
         publications: &[(ChannelName, Arc<Publication>)],
+        forget: &[(ChannelName, Offset)],
         durability: Durability,
     ) -> Result<(), StoreError> {
         let gate = self.gate.lock().clone();
@@ -459,6 +466,9 @@ impl History for MemoryHistory {
         let fault = self.faults.lock().pop();
         if fault != Some(Fault::Refuse) {
             self.keep(publications)?;
+            for (channel, up_to) in forget {
+                self.forget(channel, *up_to);
+            }
         }
         match fault {
             Some(_) => Err(StoreError::Full { reason: "no space left".to_owned() }),
@@ -480,9 +490,7 @@ impl History for MemoryHistory {
     }
 
     async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), StoreError> {
-        if let Some(kept) = self.channels.lock().get_mut(channel) {
-            kept.publications.retain(|each| each.position.offset > up_to);
-        }
+        self.forget(channel, up_to);
         Ok(())
     }
 }

@@ -155,10 +155,12 @@ pub trait Bus: Send + Sync + 'static {
 /// Where the in-process bus keeps the history of namespaces that outlive the process.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
-    /// Keeps publications of any channels, in order, all or none, as durable as asked.
+    /// Keeps publications of any channels, in order, all or none, as durable as asked; and forgets, in
+    /// the same transaction, those of the channels in `forget` up to and including the offset.
     async fn append(
         &self,
         publications: &[(ChannelName, Arc<Publication>)],
+        forget: &[(ChannelName, Offset)],
         durability: Durability,
     ) -> Result<(), super::StoreError>;
 

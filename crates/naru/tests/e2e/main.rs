@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 mod bridge;
+mod channels;
 mod cli;
 mod clock;
 mod crowd;
