@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use naru_domain::ids::MessageIds;
 use naru_domain::metrics::{MetricSink, MetricSource};
-use naru_domain::ports::{PhoneDesk, StoreError};
+use naru_domain::ports::{ChannelOwner, PhoneDesk, StoreError};
 use naru_domain::work::{
     DeviceRecord, PingSample, Recovered, ReplyRecord, RoomRecord, Schedule, SystemSample,
 };
@@ -28,6 +28,7 @@ use crate::ledger::{ACCEPTS_QUEUE_MAX, LedgerOp, LedgerTask, OPS_QUEUE_MAX};
 use crate::links::Links;
 use crate::operate::{self, Out, QueueView, SendRequest, SetSettingsError};
 use crate::options::{BotsOptions, Ports};
+use crate::room_channel::RoomOwner;
 use crate::router::Router;
 use crate::schedule::{Problem, Runner, RunnerOptions, next_of, validate};
 use crate::services::{self, PINGS_QUEUE_MAX, SystemWatch};
@@ -79,15 +80,17 @@ impl Bots {
         hub: Hub,
         clock: Arc<dyn Clock>,
     ) -> Result<Bots, StoreError> {
-        let sessions = Arc::new(HubSessions(hub));
-        Bots::start_with(options, ports, sessions, clock, None).await
+        let sessions = Arc::new(HubSessions(hub.clone()));
+        Bots::start_with(options, ports, sessions, Some(hub), clock, None).await
     }
 
-    /// The same with other sessions, and with another handler for all messages.
+    /// The same with other sessions, with or without channels for rooms, and with another handler for all
+    /// messages.
     pub async fn start_with(
         options: BotsOptions,
         ports: Ports,
         sessions: Arc<dyn PhoneSessions>,
+        channels: Option<Hub>,
         clock: Arc<dyn Clock>,
         handler: Option<Arc<dyn Handler>>,
     ) -> Result<Bots, StoreError> {
@@ -110,6 +113,7 @@ impl Bots {
                 ops: ops_in,
                 pings: pings_in,
                 media,
+                channels: channels.clone(),
             })
         });
         let offsets: HashMap<DeviceKey, Offset> = recovered.offsets.iter().copied().collect();
@@ -172,6 +176,7 @@ impl Bots {
                 stop_workers,
                 crate::workers::run(Arc::clone(core), workers.clone()),
                 watched("pacer", |core| Box::pin(crate::pacer::run(core))),
+                watched("rooms", |core| Box::pin(crate::room_channel::run(core))),
                 watched("held", |core| Box::pin(crate::desk::release_held(core))),
                 watched("cursors", |core| Box::pin(services::keep_cursors(core))),
                 watched("retention", |core| Box::pin(services::retain(core))),
@@ -219,7 +224,12 @@ impl Bots {
         self.inner.stop_workers.cancel();
         let keep = async {
             services::flush_cursors(core, &mut HashMap::new()).await;
-            self.flush().await
+            let is_kept = self.flush().await;
+            let mut look = tokio::time::interval(DRAIN_LOOK_EVERY);
+            while core.metrics.room_tellings_waiting.get() > 0 {
+                look.tick().await;
+            }
+            is_kept
         };
         let is_kept = tokio::time::timeout_at(deadline, keep).await.unwrap_or(false);
         if !(is_finished && is_kept) {
@@ -241,6 +251,13 @@ impl Bots {
         self.inner.core.roster.devices().iter().any(|entry| entry.line.lock().looking_up)
     }
 
+    /// To whom the namespaces [`ROOM_NAMESPACE`](crate::ROOM_NAMESPACE) and
+    /// [`BOT_NAMESPACE`](crate::BOT_NAMESPACE) belong.
+    #[must_use]
+    pub fn room_owner(&self) -> Arc<dyn ChannelOwner> {
+        Arc::new(RoomOwner(Arc::downgrade(&self.inner.core)))
+    }
+
     #[cfg(test)]
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
@@ -249,7 +266,10 @@ impl Bots {
     /// Whether everything that was taken has ended, is kept, and was handed on.
     #[cfg(test)]
     pub(crate) async fn is_settled(&self) -> bool {
-        self.is_worked_off() && self.flush().await && self.is_worked_off()
+        self.is_worked_off()
+            && self.flush().await
+            && self.is_worked_off()
+            && self.inner.core.metrics.room_tellings_waiting.get() == 0
     }
 
     /// Waits until everything handed to the ledger so far is kept; `false` if it does not run any more.
@@ -444,8 +464,11 @@ async fn go_on(
         core.adopt(&record, handed_over, retained).await?;
     }
     let mut works = Vec::with_capacity(pending.len());
+    let mut newest = HashMap::new();
     for record in pending {
-        works.push(Arc::new(operate::work_of(core, record).await?));
+        let mut work = operate::work_of(core, record).await?;
+        core.teller.take_up(core, &mut work, &mut newest).await;
+        works.push(Arc::new(work));
     }
     core.board.push_kept(works, now());
     Ok(())

@@ -12,6 +12,7 @@ use naru_domain::{
     Approval, Clock, Delivery, DeliveryBody, DeliveryClass, DeviceKey, Offset, PhoneReply,
     ReplyBody,
 };
+use naru_hub::Hub;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,7 @@ use crate::media::{MediaFetch, MediaKitchen, MediaOptions};
 use crate::metrics::BotsMetrics;
 use crate::options::{BotsOptions, FirstContact, Ports, Processing};
 use crate::pacer::Pacer;
+use crate::room_channel::Teller;
 use crate::roster::{BotEntry, DeviceEntry, Paced, RoomEntry, Roster, Stream, Work};
 use crate::sessions::{Handed, PhoneSession, PhoneSessions};
 use crate::settings::Settings;
@@ -51,6 +53,7 @@ pub(crate) struct Core {
     /// Keyed sends of direct mode, one at a time; the ledger knows them otherwise.
     pub(crate) direct_keys: tokio::sync::Mutex<SentKeys>,
     pub(crate) pacer: Pacer,
+    pub(crate) teller: Teller,
     /// Phones with held id-less messages, and when to look at them.
     pub(crate) held: Mutex<std::collections::VecDeque<(Instant, Arc<DeviceEntry>)>>,
     pub(crate) held_added: tokio::sync::Notify,
@@ -102,6 +105,8 @@ pub(crate) struct CoreParts {
     pub(crate) ops: mpsc::Sender<LedgerOp>,
     pub(crate) pings: mpsc::Sender<PingSample>,
     pub(crate) media: Arc<dyn MediaFetch>,
+    /// Where rooms are channels.
+    pub(crate) channels: Option<Hub>,
 }
 
 impl Core {
@@ -125,6 +130,7 @@ impl Core {
             ids: parts.ids,
             direct_keys: tokio::sync::Mutex::default(),
             pacer: Pacer::default(),
+            teller: Teller::new(parts.channels, options.limits.queue + options.limits.in_work),
             held: Mutex::default(),
             held_added: tokio::sync::Notify::new(),
             accepts: parts.accepts,
@@ -264,7 +270,7 @@ impl Core {
     /// The room entry of a record, if its phone is in memory.
     pub(crate) fn apply_room(&self, record: &RoomRecord) -> Option<Arc<RoomEntry>> {
         let entry = self.roster.device(record.device)?;
-        let room = entry.line.lock().put_room(record);
+        let room = entry.line.lock().put_room(record, &entry.bot.name);
         room.touch(self.uptime());
         Some(room)
     }
@@ -276,7 +282,10 @@ impl Core {
             Ending::Answered(outcome) if !outcome.replies.is_empty() && !work.is_answerable() => {
                 Conclusion::logged(outcome.replies.len())
             }
-            Ending::Answered(outcome) if outcome.is_unhandled() => Conclusion::logged(0),
+            // Who watches the room answers it, or chooses not to.
+            Ending::Answered(outcome) if outcome.is_unhandled() && work.told.is_none() => {
+                Conclusion::logged(0)
+            }
             Ending::Answered(outcome) => {
                 let tally = Tally::Done { replies: outcome.replies.len() };
                 let replies =

@@ -12,6 +12,7 @@ use naru_domain::work::{MessageRecord, MessageState, PingSample};
 use naru_domain::{Approval, DeviceKey, SessionId};
 use parking_lot::MutexGuard;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::core::{Core, now};
@@ -300,6 +301,7 @@ fn pass_on(
         room,
         received,
         is_for_next_start: core.is_closing(),
+        told: None,
     };
     if !work.is_answerable() {
         if !entry.bot.config.load().settings.chat_log.enabled {
@@ -309,6 +311,8 @@ fn pass_on(
         if let Some(record) = Arc::get_mut(&mut work.record) {
             record.state = MessageState::Logged;
         }
+    } else if work.room.as_ref().is_some_and(|room| core.teller.is_heard(&entry.bot, room)) {
+        work.told = Some(CancellationToken::new());
     }
     core.metrics.accepted.increment();
     match place {
@@ -399,7 +403,7 @@ async fn find_room(core: &Core, entry: &DeviceEntry, channel_id: &str, name: &st
             Ok(mut record) => {
                 // What the phone calls the room now is what it answers to, whatever the store keeps.
                 record.name = name.into();
-                let room = entry.line.lock().put_room(&record);
+                let room = entry.line.lock().put_room(&record, &entry.bot.name);
                 room.touch(core.uptime());
                 return true;
             }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::core::{Conclusion, Core, Ending, Tally, count, delivery, now};
 use crate::handler::SendError;
+use crate::room_channel::Source;
 use crate::roster::{DeviceEntry, Work};
 use crate::scheduler::Ticket;
 pub(crate) use keys::SentKeys;
@@ -71,8 +72,8 @@ pub(crate) struct Settled {
 pub(crate) struct SendOp {
     pub(crate) entry: Arc<DeviceEntry>,
     pub(crate) replies: Vec<PhoneReply>,
-    /// The message they answer late, if any.
-    pub(crate) message: Option<MessageId>,
+    /// Where they come from. A message in it is answered late.
+    pub(crate) source: Source,
     /// The same key gives the same result, and sends once.
     pub(crate) key: Option<Arc<str>>,
     pub(crate) answer: oneshot::Sender<Result<Vec<Offset>, SendError>>,
@@ -225,7 +226,10 @@ impl LedgerTask {
             plan.batch.accept.push(Arc::clone(&work.record));
             return;
         }
-        let is_first = self.core.board.is_idle(work.lane()) && !plan.is_taken(work.lane());
+        // A message that has to be told ends later than it is kept.
+        let is_first = work.told.is_none()
+            && self.core.board.is_idle(work.lane())
+            && !plan.is_taken(work.lane());
         let ending = if is_first { self.core.immediate(&work) } else { None };
         let Some(ending) = ending else {
             plan.take_lane(work.lane());
@@ -285,6 +289,7 @@ impl LedgerTask {
         };
         let dispatch: Vec<_> =
             plan.dispatch.into_iter().filter(|work| !is_out(Some(work.record.id))).collect();
+        dispatch.iter().for_each(|work| core.teller.message(core, work));
         if !dispatch.is_empty() {
             core.board.push_kept(dispatch, received);
         }
@@ -300,6 +305,7 @@ impl LedgerTask {
             if is_out(out.message) || is_refused {
                 continue;
             }
+            core.teller.reply(core, &out.entry, &out.source, out.offset, &out.reply);
             core.deliver(&out.entry, delivery(out.offset, out.reply), out.pause);
             if let Some(since) = out.received {
                 core.metrics.stage_reply.observe(received.saturating_duration_since(since));

@@ -24,6 +24,7 @@ mod operate;
 mod options;
 mod pacer;
 mod prepare;
+mod room_channel;
 mod roster;
 mod router;
 mod scheduler;
@@ -40,5 +41,6 @@ pub use handler::{Handler, HandlerError, Incoming, Outcome, ReplyOut, SendError}
 pub use metrics::BotsMetrics;
 pub use operate::{QueueView, SendRequest, SetSettingsError};
 pub use options::{BotsOptions, FirstContact, Ports, Processing, Retention};
+pub use room_channel::{BOT_NAMESPACE, ROOM_NAMESPACE, bot_channel, room_channel};
 pub use scheduler::SchedulerLimits;
 pub use workers::WorkerView;

@@ -82,10 +82,20 @@ pub struct BotsMetrics {
     pub pings_dropped: Counter,
     /// Log rows of direct mode that were dropped under pressure.
     pub log_dropped: Counter,
+    /// Messages and replies that rooms' channels got.
+    pub room_tellings: Counter,
+    /// Those that a channel did not get: too many waited, or it took too long.
+    pub room_tellings_dropped: Counter,
+    /// Those on their way.
+    pub room_tellings_waiting: Gauge,
+    /// Answers taken from rooms' channels.
+    pub room_answers: Counter,
+    /// Answers that were refused.
+    pub room_answers_refused: Counter,
     /// Panics of service tasks.
     pub task_panics: Counter,
     /// Rows removed by retention, as `PurgeKind::ALL`.
-    pub purged: [Counter; 6],
+    pub purged: [Counter; PurgeKind::ALL.len()],
     /// From reading a message to the start of work.
     pub stage_queue: Histogram,
     /// The handler.
@@ -132,6 +142,10 @@ impl MetricSource for BotsMetrics {
         counter("bots_pings", "Keep-alive answers kept", &self.pings);
         counter("bots_pings_dropped", "Keep-alive answers dropped", &self.pings_dropped);
         counter("bots_log_dropped", "Log rows dropped in direct mode", &self.log_dropped);
+        let help = "Messages and replies told to rooms' channels";
+        counter("bots_room_tellings", help, &self.room_tellings);
+        let help = "Messages and replies that a room's channel did not get";
+        counter("bots_room_tellings_dropped", help, &self.room_tellings_dropped);
         counter("bots_task_panics", "Panics of service tasks", &self.task_panics);
         self.collect_labelled(sink);
         self.collect_gauges(sink);
@@ -167,6 +181,12 @@ impl BotsMetrics {
             let help = "Messages that failed for good";
             sink.counter("bots_messages_dead", help, &[("cause", cause)], value.get());
         }
+        for (result, value) in
+            [("taken", &self.room_answers), ("refused", &self.room_answers_refused)]
+        {
+            let help = "Answers published into rooms' channels";
+            sink.counter("bots_room_answers", help, &[("result", result)], value.get());
+        }
         for (kind, value) in PurgeKind::ALL.into_iter().zip(&self.purged) {
             let help = "Rows removed by retention";
             sink.counter("bots_purged", help, &[("kind", kind.label())], value.get());
@@ -183,6 +203,8 @@ impl BotsMetrics {
         gauge("bots_devices", "Devices in memory", &self.devices);
         gauge("bots_rooms", "Rooms in memory", &self.rooms);
         gauge("bots_known_ids", "Log ids in memory", &self.known_ids);
+        let waiting = &self.room_tellings_waiting;
+        gauge("bots_room_tellings_waiting", "Publications on the way to rooms' channels", waiting);
         gauge("bots_ledger_healthy", "1 while the store takes batches", &self.ledger_healthy);
     }
 
@@ -190,5 +212,19 @@ impl BotsMetrics {
     pub(crate) fn purged(&self, kind: PurgeKind) -> &Counter {
         let place = PurgeKind::ALL.iter().position(|of| *of == kind);
         &self.purged[place.expect("invariant: ALL names every kind")]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_rows_that_retention_removes_is_counted() {
+        let metrics = BotsMetrics::default();
+        for kind in PurgeKind::ALL {
+            metrics.purged(kind).increment();
+            assert_eq!(metrics.purged(kind).get(), 1, "{}", kind.label());
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::command::ReloadReport;
 use crate::core::{Core, now, reply_to};
 use crate::handler::{ReplyOut, SendError};
 use crate::ledger::{LedgerOp, SendOp, keyed_send};
+use crate::room_channel::{Author, Source};
 use crate::roster::{BotConfig, DeviceEntry, RoomEntry, Work};
 use crate::settings::{Settings, SettingsError};
 use crate::workers::WorkerView;
@@ -149,7 +150,7 @@ async fn read_rooms(
         let mut line = entry.line.lock();
         for record in &records {
             if which == KnownRooms::AndOthers || line.rooms.contains_key(&record.channel_id) {
-                line.put_room(record).touch(core.uptime());
+                line.put_room(record, &entry.bot.name).touch(core.uptime());
                 count += 1;
             }
         }
@@ -178,22 +179,42 @@ async fn room_of(
     Ok(known())
 }
 
-/// Keeps and sends replies that answer no message. A room that was never heard from may be written to:
-/// nobody could have approved it yet.
+/// Keeps and sends replies that answer no message.
 pub(crate) async fn send(core: &Arc<Core>, request: SendRequest) -> Result<Vec<Offset>, SendError> {
     let SendRequest { device, channel_id, room, body, idempotency_key } = request;
-    send_bodies(core, device, &room, &channel_id, vec![body], false, idempotency_key).await
+    let to_say = ToSay {
+        room: room.into(),
+        channel_id: channel_id.into(),
+        bodies: vec![body],
+        message: None,
+        by: Author::Operator,
+        key: idempotency_key,
+    };
+    say(core, device, to_say).await
 }
 
-async fn send_bodies(
+/// Something to say in a room.
+pub(crate) struct ToSay {
+    /// The room's name on the phone.
+    pub(crate) room: Arc<str>,
+    /// Its channel id, or empty.
+    pub(crate) channel_id: Arc<str>,
+    pub(crate) bodies: Vec<ReplyBody>,
+    /// The message that is answered, if any.
+    pub(crate) message: Option<MessageId>,
+    pub(crate) by: Author,
+    /// The same key with the same phone says it once.
+    pub(crate) key: Option<String>,
+}
+
+/// Says something in a room that nobody waits for. A room that was never heard from may be written to:
+/// nobody could have approved it yet.
+pub(crate) async fn say(
     core: &Arc<Core>,
     device: DeviceKey,
-    room: &str,
-    channel_id: &str,
-    bodies: Vec<ReplyBody>,
-    scheduled: bool,
-    key: Option<String>,
+    to_say: ToSay,
 ) -> Result<Vec<Offset>, SendError> {
+    let ToSay { room, channel_id, bodies, message, by, key } = to_say;
     let entry = core.entry(device).await.map_err(|error| of_store("device", error))?;
     if let Some(offsets) = sent_before(core, device, key.as_deref()).await? {
         return Ok(offsets);
@@ -206,11 +227,11 @@ async fn send_bodies(
     if !entry.is_approved() {
         return Err(SendError::NotApproved { what: "device" });
     }
-    let known = room_of(core, &entry, channel_id).await.map_err(|e| of_store("room", e))?;
-    if known.is_some_and(|room| !room.switch.is_approved()) {
+    let known = room_of(core, &entry, &channel_id).await.map_err(|e| of_store("room", e))?;
+    if known.as_ref().is_some_and(|room| !room.switch.is_approved()) {
         return Err(SendError::NotApproved { what: "room" });
     }
-    let (room, channel_id): (Arc<str>, Arc<str>) = (room.into(), channel_id.into());
+    let scheduled = by == Author::Schedule;
     let replies = prepare(&entry, bodies).await?.into_iter().map(|body| PhoneReply {
         room: Arc::clone(&room),
         channel_id: Arc::clone(&channel_id),
@@ -218,7 +239,8 @@ async fn send_bodies(
         scheduled,
     });
     let replies = replies.collect();
-    keep_and_send(core, entry, replies, None, key).await
+    let source = Source { room: known, message, by };
+    keep_and_send(core, entry, replies, source, key).await
 }
 
 async fn prepare(entry: &DeviceEntry, bodies: Vec<ReplyBody>) -> Result<Vec<ReplyBody>, SendError> {
@@ -239,14 +261,14 @@ async fn keep_and_send(
     core: &Arc<Core>,
     entry: Arc<DeviceEntry>,
     replies: Vec<PhoneReply>,
-    message: Option<MessageId>,
+    source: Source,
     key: Option<String>,
 ) -> Result<Vec<Offset>, SendError> {
     let key = key.map(Arc::from);
     if core.is_direct() {
-        return Ok(send_direct(core, &entry, replies, key).await);
+        return Ok(send_direct(core, &entry, replies, &source, key).await);
     }
-    let op = |answer| LedgerOp::Send(SendOp { entry, replies, message, key, answer });
+    let op = |answer| LedgerOp::Send(SendOp { entry, replies, source, key, answer });
     core.ask_ledger(op).await.unwrap_or_else(|| {
         Err(SendError::Unavailable { reason: "the node is stopping".to_owned() })
     })
@@ -269,12 +291,13 @@ async fn send_direct(
     core: &Core,
     entry: &Arc<DeviceEntry>,
     replies: Vec<PhoneReply>,
+    source: &Source,
     key: Option<Arc<str>>,
 ) -> Vec<Offset> {
     let count = crate::core::count(replies.len());
     let Some(key) = key else {
         core.metrics.replies.add(count);
-        return core.send_direct(entry, replies, Duration::ZERO);
+        return core.send_direct(entry, source, replies, Duration::ZERO);
     };
     let key = (entry.key, key);
     let mut keys = core.direct_keys.lock().await;
@@ -282,7 +305,7 @@ async fn send_direct(
         return offsets.clone();
     }
     core.metrics.replies.add(count);
-    let offsets = core.send_direct(entry, replies, Duration::ZERO);
+    let offsets = core.send_direct(entry, source, replies, Duration::ZERO);
     let settlement = Settlement {
         message: None,
         state: MessageState::Done,
@@ -324,7 +347,8 @@ pub(crate) async fn reply_later(
     }
     let bodies = prepare(&work.entry, replies).await?;
     let replies = bodies.into_iter().map(|body| reply_to(&work.record, body)).collect();
-    keep_and_send(core, Arc::clone(&work.entry), replies, Some(message), key).await
+    let source = Source::answer(&work);
+    keep_and_send(core, Arc::clone(&work.entry), replies, source, key).await
 }
 
 /// A record from the store with what work on it needs.
@@ -338,7 +362,7 @@ pub(crate) async fn work_of(core: &Core, record: MessageRecord) -> Result<Work, 
                 Some(room) => Some(room),
                 None => {
                     let record = core.ports.rooms.room(key).await?;
-                    let room = entry.line.lock().put_room(&record);
+                    let room = entry.line.lock().put_room(&record, &entry.bot.name);
                     room.touch(core.uptime());
                     Some(room)
                 }
@@ -346,7 +370,7 @@ pub(crate) async fn work_of(core: &Core, record: MessageRecord) -> Result<Work, 
         }
     };
     let record = Arc::new(record);
-    Ok(Work { record, entry, room, received: now(), is_for_next_start: false })
+    Ok(Work { record, entry, room, received: now(), is_for_next_start: false, told: None })
 }
 
 /// Works on a dead message again.
@@ -426,6 +450,15 @@ impl ReplyOut for Out {
         bodies: Vec<ReplyBody>,
         scheduled: bool,
     ) -> Result<(), SendError> {
-        send_bodies(&self.0, device, room, channel_id, bodies, scheduled, None).await.map(drop)
+        let by = if scheduled { Author::Schedule } else { Author::Operator };
+        let to_say = ToSay {
+            room: room.into(),
+            channel_id: channel_id.into(),
+            bodies,
+            message: None,
+            by,
+            key: None,
+        };
+        say(&self.0, device, to_say).await.map(drop)
     }
 }

@@ -10,14 +10,17 @@ use arc_swap::ArcSwap;
 use naru_domain::phone::PhoneChat;
 use naru_domain::work::{DeviceRecord, MessageRecord, RoomRecord};
 use naru_domain::{
-    Approval, BotName, Delivery, DeviceId, DeviceKey, Dialect, Offset, RoomKey, SessionId,
+    Approval, BotName, ChannelName, Delivery, DeviceId, DeviceKey, Dialect, Offset, RoomKey,
+    SessionId,
 };
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use crate::duplicates::Copies;
 use crate::hook::Webhook;
 use crate::media::MediaKitchen;
+use crate::room_channel::{bot_channel, room_channel};
 use crate::scheduler::{BotIndex, Lane};
 use crate::settings::Settings;
 
@@ -67,6 +70,8 @@ fn code(approval: Approval) -> u8 {
 pub(crate) struct BotEntry {
     pub(crate) index: BotIndex,
     pub(crate) name: BotName,
+    /// Where all its rooms are heard.
+    pub(crate) channel: ChannelName,
     pub(crate) config: ArcSwap<BotConfig>,
 }
 
@@ -85,6 +90,8 @@ pub(crate) struct BotConfig {
 pub(crate) struct RoomEntry {
     pub(crate) key: RoomKey,
     pub(crate) channel_id: Arc<str>,
+    /// Where it is heard, and answered by clients.
+    pub(crate) channel: ChannelName,
     pub(crate) name: Mutex<Arc<str>>,
     pub(crate) switch: Switch,
     used_s: AtomicU64,
@@ -147,6 +154,8 @@ pub(crate) struct Work {
     pub(crate) received: Instant,
     /// It came while the node stops: it is kept, and worked on after the next start.
     pub(crate) is_for_next_start: bool,
+    /// Its room has an audience; cancelled when the message was told to it. A kept message ends no earlier.
+    pub(crate) told: Option<CancellationToken>,
 }
 
 impl Work {
@@ -212,9 +221,10 @@ impl DeviceEntry {
 }
 
 impl RoomEntry {
-    pub(crate) fn new(record: &RoomRecord) -> RoomEntry {
+    pub(crate) fn new(record: &RoomRecord, bot: &BotName) -> RoomEntry {
         RoomEntry {
             key: record.key,
+            channel: room_channel(bot, record.key),
             channel_id: Arc::from(record.channel_id.as_ref()),
             name: Mutex::new(Arc::from(record.name.as_ref())),
             switch: Switch::new(record.approval, record.revision),
@@ -229,7 +239,7 @@ impl RoomEntry {
 
 impl Line {
     /// The room of this record: refreshed if it is here, else put here.
-    pub(crate) fn put_room(&mut self, record: &RoomRecord) -> Arc<RoomEntry> {
+    pub(crate) fn put_room(&mut self, record: &RoomRecord, bot: &BotName) -> Arc<RoomEntry> {
         if let Some(room) = self.rooms.get(&record.channel_id) {
             room.switch.apply(record.approval, record.revision);
             let mut name = room.name.lock();
@@ -238,7 +248,7 @@ impl Line {
             }
             return Arc::clone(room);
         }
-        let room = Arc::new(RoomEntry::new(record));
+        let room = Arc::new(RoomEntry::new(record, bot));
         self.rooms.insert(record.channel_id.clone(), Arc::clone(&room));
         room
     }
@@ -277,7 +287,12 @@ impl Roster {
         let mut bots = self.bots.write();
         let index = BotIndex(u32::try_from(bots.len()).unwrap_or(u32::MAX));
         let entry = bots.entry(name.clone()).or_insert_with(|| {
-            Arc::new(BotEntry { index, name: name.clone(), config: ArcSwap::from_pointee(config) })
+            Arc::new(BotEntry {
+                index,
+                name: name.clone(),
+                channel: bot_channel(name),
+                config: ArcSwap::from_pointee(config),
+            })
         });
         Arc::clone(entry)
     }

@@ -1,6 +1,7 @@
 //! Bot work as a whole, over the in-memory twins: order, bounds, duplicates, approval, faults, restarts.
 
 mod care;
+mod channels;
 mod faults;
 mod flow;
 mod isolation;
@@ -55,10 +56,19 @@ impl Rig {
         options: BotsOptions,
         handler: Option<Arc<dyn Handler>>,
     ) -> Rig {
+        Rig::with_channels(store, options, handler, None).await
+    }
+
+    async fn with_channels(
+        store: Arc<Store>,
+        options: BotsOptions,
+        handler: Option<Arc<dyn Handler>>,
+        channels: Option<naru_hub::Hub>,
+    ) -> Rig {
         let sessions = Arc::new(Sessions::default());
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(Timestamp(1_767_225_600_000)));
         let ports = Ports::of(&store);
-        let bots = Bots::start_with(options, ports, sessions.clone(), clock, handler)
+        let bots = Bots::start_with(options, ports, sessions.clone(), channels, clock, handler)
             .await
             .expect("it starts");
         let stop = CancellationToken::new();

@@ -19,6 +19,7 @@ use tracing::error;
 
 use crate::core::{Core, DeadCause, Ending, Tally, delivery, incoming_of, now};
 use crate::ledger::{Finished, LedgerOp, Settled};
+use crate::room_channel::Source;
 use crate::roster::{Line, Work};
 use crate::scheduler::{Job, Lane, Scheduler, SchedulerLimits, Ticket};
 use slots::{PollWatch, Running};
@@ -170,7 +171,12 @@ async fn work(core: Arc<Core>, slot: Arc<WorkerSlot>, stop: CancellationToken) {
         let (since, watch) = (Instant::now(), Arc::clone(&poll));
         let running = Running { ticket, work: Arc::clone(&work), since, poll: watch };
         let generation = slot.begin(running);
-        let mut asking = pin!(core.stop.run_until_cancelled(ask(&core, &work, &poll)));
+        let ending = async {
+            let ending = ask(&core, &work, &poll).await;
+            wait_until_told(&core, &work).await;
+            ending
+        };
+        let mut asking = pin!(core.stop.run_until_cancelled(ending));
         let asked = tokio::select! {
             biased;
             asked = &mut asking => Some(asked),
@@ -226,6 +232,17 @@ async fn ask(core: &Core, work: &Work, poll: &PollWatch) -> Ending {
             cause: DeadCause::TimedOut,
             reason: format!("timed out after {} s", core.options.timeout.as_secs()),
         },
+    }
+}
+
+/// A kept message ends no earlier than its room's channels have it: until then it stays pending in the
+/// store, and a crash tells it again.
+async fn wait_until_told(core: &Core, work: &Work) {
+    let Some(told) = work.told.as_ref().filter(|_| !core.is_direct()) else { return };
+    told.cancelled().await;
+    if core.stop.is_cancelled() {
+        // It may have been let go untold. Whoever calls this hears the stop.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -327,6 +344,7 @@ pub(crate) fn accept_direct(
         log_direct(core, &work, work.record.state, "");
         return;
     }
+    core.teller.message(core, &work);
     if core.board.is_idle(work.lane())
         && let Some(ending) = core.immediate(&work)
     {
@@ -342,7 +360,7 @@ fn conclude_direct(core: &Arc<Core>, work: &Arc<Work>, ending: Ending) {
     core.tally(conclusion.tally);
     if !conclusion.replies.is_empty() {
         let pause = work.entry.bot.config.load().settings.replies.pause();
-        core.send_direct(&work.entry, conclusion.replies, pause);
+        core.send_direct(&work.entry, &Source::answer(work), conclusion.replies, pause);
         core.metrics.stage_reply.observe(now().saturating_duration_since(work.received));
     }
     log_direct(core, work, conclusion.state, &conclusion.failure);
@@ -353,6 +371,7 @@ impl Core {
     pub(crate) fn send_direct(
         &self,
         entry: &Arc<crate::roster::DeviceEntry>,
+        source: &Source,
         replies: Vec<naru_domain::PhoneReply>,
         pause: Duration,
     ) -> Vec<naru_domain::Offset> {
@@ -362,6 +381,7 @@ impl Core {
             stream.last = stream.last.next();
             offsets.push(stream.last);
             let pause = if i == 0 { Duration::ZERO } else { pause };
+            self.teller.reply(self, entry, source, stream.last, &reply);
             let delivery = delivery(stream.last, Arc::new(reply));
             self.deliver_locked(entry, &mut stream, delivery, pause);
         }
@@ -388,6 +408,7 @@ fn log_direct(core: &Core, work: &Arc<Work>, state: MessageState, failure: &str)
         room: work.room.clone(),
         received: work.received,
         is_for_next_start: false,
+        told: None,
     };
     if core.accepts.try_send(Arc::new(row)).is_err() {
         core.metrics.log_dropped.increment();

@@ -1,8 +1,9 @@
-//! Runs the committed fuzzing corpus of webhook answers as a plain test, with the checks of the fuzz target.
+//! Runs the committed fuzzing corpora of answers, by webhooks and by rooms' channels, as plain tests, with the
+//! checks of the fuzz targets.
 
 use std::path::Path;
 
-use naru_bots::hook::parse_replies;
+use naru_bots::hook::{parse_replies, parse_room_answer};
 use naru_domain::{ReplyBody, limits};
 
 fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -28,5 +29,16 @@ fn the_corpus_of_webhook_answers_keeps_the_limits() {
                 assert!((1..=limits::REPLY_MEDIA_ITEMS_MAX).contains(&items.len()), "{name}");
             }
         }
+    }
+}
+
+#[test]
+fn the_corpus_of_answers_by_a_channel_keeps_the_limits() {
+    for (name, body) in corpus("room_answer") {
+        let answer = parse_room_answer(&body);
+        let is_wanted = ["text", "several", "image", "link"].contains(&name.as_str());
+        assert_eq!(answer.is_ok(), is_wanted, "{name}: {answer:?}");
+        let Ok(answer) = answer else { continue };
+        assert!((1..=limits::REPLIES_PER_MESSAGE_MAX).contains(&answer.replies.len()), "{name}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use naru_domain::ports::ChannelRight;
 use naru_domain::{ChannelName, ChannelParts};
 
 /// What a namespace lets clients do, besides what it keeps. The names are those that users of Centrifugo
@@ -117,6 +118,43 @@ pub struct Asker<'a> {
     pub user: &'a str,
     /// Whether it is subscribed to the channel.
     pub is_subscribed: bool,
+    /// What its login or token lets it do there, whatever the namespace says.
+    pub granted: Granted,
+}
+
+/// What a login or a token lets its connection do in one channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Granted {
+    /// Subscribe.
+    pub subscribe: bool,
+    /// Publish.
+    pub publish: bool,
+    /// Read history, and wish for recovery.
+    pub history: bool,
+    /// Ask who is there.
+    pub presence: bool,
+}
+
+impl Granted {
+    /// What these rights allow in a channel.
+    #[must_use]
+    pub fn of(rights: &[ChannelRight], channel: &ChannelName) -> Granted {
+        let mut granted = Granted::default();
+        for right in rights {
+            let is_meant = if right.is_pattern {
+                fits(&right.channels, channel.as_str())
+            } else {
+                *right.channels == *channel.as_str()
+            };
+            if is_meant {
+                granted.subscribe |= right.subscribe;
+                granted.publish |= right.publish;
+                granted.history |= right.history;
+                granted.presence |= right.presence;
+            }
+        }
+        granted
+    }
 }
 
 /// Whether a client may subscribe, as far as that can be told without asking.
@@ -149,7 +187,15 @@ impl Namespaces {
 impl Namespace {
     /// Whether a client may subscribe by itself. A token that names the channel needs no asking.
     #[must_use]
-    pub fn may_subscribe(&self, channel: &ChannelName, user: &str) -> MaySubscribe {
+    pub fn may_subscribe(
+        &self,
+        channel: &ChannelName,
+        user: &str,
+        granted: Granted,
+    ) -> MaySubscribe {
+        if granted.subscribe {
+            return MaySubscribe::Yes;
+        }
         let parts = ChannelParts::of(channel.as_str());
         if parts.needs_token {
             return MaySubscribe::No;
@@ -169,34 +215,37 @@ impl Namespace {
     /// Whether a client may publish.
     #[must_use]
     pub fn may_publish(&self, asker: Asker<'_>) -> bool {
-        allows(
-            asker,
-            self.allow_publish_for_client,
-            self.allow_publish_for_subscriber,
-            self.allow_publish_for_anonymous,
-        )
+        asker.granted.publish
+            || allows(
+                asker,
+                self.allow_publish_for_client,
+                self.allow_publish_for_subscriber,
+                self.allow_publish_for_anonymous,
+            )
     }
 
     /// Whether a client may read history.
     #[must_use]
     pub fn may_read_history(&self, asker: Asker<'_>) -> bool {
-        allows(
-            asker,
-            self.allow_history_for_client,
-            self.allow_history_for_subscriber,
-            self.allow_history_for_anonymous,
-        )
+        asker.granted.history
+            || allows(
+                asker,
+                self.allow_history_for_client,
+                self.allow_history_for_subscriber,
+                self.allow_history_for_anonymous,
+            )
     }
 
     /// Whether a client may ask who is there.
     #[must_use]
     pub fn may_see_presence(&self, asker: Asker<'_>) -> bool {
-        allows(
-            asker,
-            self.allow_presence_for_client,
-            self.allow_presence_for_subscriber,
-            self.allow_presence_for_anonymous,
-        )
+        asker.granted.presence
+            || allows(
+                asker,
+                self.allow_presence_for_client,
+                self.allow_presence_for_subscriber,
+                self.allow_presence_for_anonymous,
+            )
     }
 
     /// Whether a subscription can recover, given the client's wish.
@@ -256,14 +305,16 @@ mod tests {
         ChannelName::parse(name).unwrap()
     }
 
-    const BO: Asker<'_> = Asker { user: "bo", is_subscribed: false };
-    const BO_INSIDE: Asker<'_> = Asker { user: "bo", is_subscribed: true };
-    const NOBODY: Asker<'_> = Asker { user: "", is_subscribed: true };
+    const NOTHING: Granted =
+        Granted { subscribe: false, publish: false, history: false, presence: false };
+    const BO: Asker<'_> = Asker { user: "bo", is_subscribed: false, granted: NOTHING };
+    const BO_INSIDE: Asker<'_> = Asker { user: "bo", is_subscribed: true, granted: NOTHING };
+    const NOBODY: Asker<'_> = Asker { user: "", is_subscribed: true, granted: NOTHING };
 
     #[test]
     fn nothing_is_allowed_that_was_not_said() {
         let nothing = Namespace::default();
-        assert_eq!(nothing.may_subscribe(&channel("a"), "bo"), MaySubscribe::No);
+        assert_eq!(nothing.may_subscribe(&channel("a"), "bo", NOTHING), MaySubscribe::No);
         assert!(!nothing.may_publish(BO_INSIDE));
         assert!(!nothing.may_read_history(BO_INSIDE));
         assert!(!nothing.may_see_presence(BO_INSIDE));
@@ -274,14 +325,14 @@ mod tests {
     #[test]
     fn subscribing_needs_a_user_unless_anonymous_ones_are_allowed() {
         let mut open = Namespace { allow_subscribe_for_client: true, ..Namespace::default() };
-        assert_eq!(open.may_subscribe(&channel("a"), "bo"), MaySubscribe::Yes);
-        assert_eq!(open.may_subscribe(&channel("a"), ""), MaySubscribe::No);
+        assert_eq!(open.may_subscribe(&channel("a"), "bo", NOTHING), MaySubscribe::Yes);
+        assert_eq!(open.may_subscribe(&channel("a"), "", NOTHING), MaySubscribe::No);
         open.allow_subscribe_for_anonymous = true;
-        assert_eq!(open.may_subscribe(&channel("a"), ""), MaySubscribe::Yes);
-        assert_eq!(open.may_subscribe(&channel("$a"), "bo"), MaySubscribe::No);
+        assert_eq!(open.may_subscribe(&channel("a"), "", NOTHING), MaySubscribe::Yes);
+        assert_eq!(open.may_subscribe(&channel("$a"), "bo", NOTHING), MaySubscribe::No);
         open.subscribe_proxy_enabled = true;
-        assert_eq!(open.may_subscribe(&channel("a"), "bo"), MaySubscribe::AskBackend);
-        assert_eq!(open.may_subscribe(&channel("$a"), "bo"), MaySubscribe::No);
+        assert_eq!(open.may_subscribe(&channel("a"), "bo", NOTHING), MaySubscribe::AskBackend);
+        assert_eq!(open.may_subscribe(&channel("$a"), "bo", NOTHING), MaySubscribe::No);
     }
 
     #[test]
@@ -293,10 +344,13 @@ mod tests {
             ..Namespace::default()
         };
         let dialog = channel("dialog#bo,al");
-        assert_eq!(limited.may_subscribe(&dialog, "bo"), MaySubscribe::Yes);
-        assert_eq!(limited.may_subscribe(&dialog, "b"), MaySubscribe::No);
-        assert_eq!(limited.may_subscribe(&dialog, ""), MaySubscribe::No);
-        assert_eq!(limited.may_subscribe(&channel("people:x#al"), "al"), MaySubscribe::Yes);
+        assert_eq!(limited.may_subscribe(&dialog, "bo", NOTHING), MaySubscribe::Yes);
+        assert_eq!(limited.may_subscribe(&dialog, "b", NOTHING), MaySubscribe::No);
+        assert_eq!(limited.may_subscribe(&dialog, "", NOTHING), MaySubscribe::No);
+        assert_eq!(
+            limited.may_subscribe(&channel("people:x#al"), "al", NOTHING),
+            MaySubscribe::Yes
+        );
     }
 
     #[test]
@@ -313,6 +367,31 @@ mod tests {
         assert!(!inside.may_publish(NOBODY));
         let anonymous = Namespace { allow_publish_for_anonymous: true, ..inside };
         assert!(anonymous.may_publish(NOBODY));
+    }
+
+    #[test]
+    fn a_right_lets_its_connection_do_what_the_namespace_lets_nobody_do() {
+        let closed = Namespace { has_history: true, ..Namespace::default() };
+        let exact = ChannelRight {
+            channels: "room:a*".into(),
+            is_pattern: false,
+            subscribe: true,
+            ..ChannelRight::default()
+        };
+        let rights = [exact, ChannelRight::everything("room:bot/*")];
+        let granted = |name: &str| Granted::of(&rights, &channel(name));
+        assert_eq!(granted("room:other/1"), NOTHING);
+        assert_eq!(granted("room:ab"), NOTHING, "no pattern unless it says so");
+        assert_eq!(granted("room:a*"), Granted { subscribe: true, ..NOTHING });
+        let all = granted("room:bot/12");
+        let asker = Asker { granted: all, ..BO };
+        assert!(closed.may_publish(asker) && closed.may_read_history(asker));
+        assert!(closed.may_see_presence(asker) && closed.recovers(true, asker));
+        let may = |name: &str| closed.may_subscribe(&channel(name), "", granted(name));
+        assert_eq!(
+            (may("room:bot/12"), may("room:other/1")),
+            (MaySubscribe::Yes, MaySubscribe::No)
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 use naru_domain::{ChannelName, PartyInfo, Position, Publication};
@@ -23,6 +24,8 @@ use crate::registry::{SHARDS, shard_of};
 pub(crate) struct Channels {
     shards: [Mutex<HashMap<ChannelName, Arc<Channel>>>; SHARDS],
     hasher: RandomState,
+    /// Channels in the table, so that a look into an empty one costs nothing.
+    count: AtomicUsize,
     /// Channels that may have lost their last listener. Each stands in it once.
     left: Mutex<Vec<Arc<Channel>>>,
     pub(crate) someone_left: Notify,
@@ -149,6 +152,7 @@ impl Channels {
         Channels {
             shards: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
+            count: AtomicUsize::new(0),
             left: Mutex::default(),
             someone_left: Notify::new(),
         }
@@ -162,12 +166,18 @@ impl Channels {
         self.shard(name).lock().get(name).map(Arc::clone)
     }
 
+    /// Whether the channel is in the table.
+    pub(crate) fn has(&self, name: &ChannelName) -> bool {
+        self.count.load(Relaxed) > 0 && self.shard(name).lock().contains_key(name)
+    }
+
     /// Puts a joining listener into the channel, which is made if needed.
     pub(crate) fn join(&self, name: &ChannelName, listener: Listener) -> (Arc<Channel>, usize) {
         loop {
             let channel = {
                 let mut shard = self.shard(name).lock();
                 let channel = shard.entry(name.clone()).or_insert_with(|| {
+                    self.count.fetch_add(1, Relaxed);
                     Arc::new(Channel {
                         name: name.clone(),
                         interest: tokio::sync::Mutex::new(false),
@@ -228,7 +238,9 @@ impl Channels {
         let mut listeners = channel.listeners.lock();
         if listeners.places.is_empty() && !listeners.is_gone {
             listeners.is_gone = true;
-            shard.remove(&channel.name);
+            if shard.remove(&channel.name).is_some() {
+                self.count.fetch_sub(1, Relaxed);
+            }
         }
     }
 

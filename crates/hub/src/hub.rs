@@ -24,6 +24,7 @@ use crate::fan_out::Channels;
 use crate::mailbox::{Pushed, Tally};
 use crate::metrics::HubMetrics;
 use crate::options::HubOptions;
+use crate::owner::Owners;
 use crate::registry::{Cell, Current, Live, Registry};
 use crate::session::{Ended, Expiry, JournalCursor, Moment, Session, SessionState};
 use crate::signal::Signal;
@@ -128,6 +129,7 @@ pub(crate) struct Inner {
     pub(crate) timer: Timer,
     pub(crate) metrics: Arc<HubMetrics>,
     pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) owners: Owners,
     /// Taken by [`Hub::run`].
     pub(crate) events: Mutex<Option<mpsc::Receiver<BusEvent>>>,
     journal: Option<Arc<dyn DeliveryJournal>>,
@@ -154,6 +156,7 @@ impl Hub {
             timer: Timer::default(),
             metrics: Arc::new(HubMetrics::default()),
             bus,
+            owners: Owners::default(),
             events: Mutex::new(Some(events)),
             journal,
             clock,

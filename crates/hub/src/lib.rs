@@ -21,6 +21,7 @@ mod local;
 mod metrics;
 mod options;
 mod outlet;
+mod owner;
 mod position_check;
 mod registry;
 mod run;
@@ -40,6 +41,7 @@ pub use mailbox::MailboxLimits;
 pub use metrics::HubMetrics;
 pub use options::HubOptions;
 pub use outlet::{Cut, Ending, Event, Mark, Outlet, Taken};
+pub use owner::PublishError;
 pub use signal::{Poker, Wake};
 pub use subscribe::{
     NotRecovered, PresenceStats, Recover, SubscribeError, SubscribeSpec, Subscribed,

@@ -39,6 +39,7 @@ pub struct HubMetrics {
     pub(crate) recovered: Counter,
     pub(crate) not_recovered: Counter,
     pub(crate) journal_corrections: Counter,
+    pub(crate) owner_posts: Counter,
 }
 
 impl HubMetrics {
@@ -151,6 +152,8 @@ impl HubMetrics {
         sink.counter("hub_fan_out", help, &[], self.fan_out.get());
         let help = "Times a subscriber was told that publications are missing.";
         sink.counter("hub_channel_gaps", help, &[], self.channel_gaps.get());
+        let help = "Publications taken by those whom their channel belongs to.";
+        sink.counter("hub_owner_posts", help, &[], self.owner_posts.get());
         let help = "Subscriptions with a position, by result.";
         sink.counter("hub_recoveries", help, &[("result", "recovered")], self.recovered.get());
         let labels = [("result", "not_recovered")];

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use naru_domain::ports::{BusError, HistoryPage, HistoryQuery, NamespaceOptions, Post};
+use naru_domain::ports::{BusError, HistoryPage, HistoryQuery, NamespaceOptions, OwnerError};
 use naru_domain::{ChannelName, Epoch, Membership, Offset, PartyInfo, Position, Publication};
 use tokio::time::timeout;
 use tracing::debug;
@@ -103,6 +103,9 @@ pub enum SubscribeError {
     /// The bus does not answer; retry after a pause.
     #[error(transparent)]
     Bus(#[from] BusError),
+    /// The channel belongs to somebody who does not let the client in.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
 }
 
 /// The user has as many connections as a user may have.
@@ -172,11 +175,6 @@ impl Hub {
     #[must_use]
     pub fn all_clients(&self) -> Vec<Arc<Client>> {
         self.inner.clients.all()
-    }
-
-    /// Publishes on the bus. See [`naru_domain::ports::Bus::publish`].
-    pub async fn publish(&self, channel: &ChannelName, post: Post) -> Result<Position, BusError> {
-        self.inner.bus.publish(channel, post).await
     }
 
     /// The largest publication, in bytes, its meta included.
@@ -250,6 +248,7 @@ impl Hub {
     ) -> Result<Position, SubscribeError> {
         let inner = &self.inner;
         let SubscribeSpec { channel: name, recover, must_recover, mark, traits, chan_info } = spec;
+        self.ask_owner(&name, client.info()).await?;
         let listener = Listener {
             client: Arc::clone(client),
             follower: Follower::joining(),

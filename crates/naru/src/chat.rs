@@ -39,6 +39,7 @@ pub(crate) fn namespaces(config: &Config) -> anyhow::Result<Namespaces> {
     }
     let mut namespaces = Namespaces { default: namespace(&config.channels.default)?, named };
     crate::stomp::add_rules(&mut namespaces);
+    crate::rooms::add_rules(&mut namespaces);
     Ok(namespaces)
 }
 

@@ -8,6 +8,7 @@ mod control;
 mod keys;
 mod logs;
 mod operate;
+mod rooms;
 mod serve;
 mod service;
 mod stomp;

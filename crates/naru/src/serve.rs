@@ -36,7 +36,7 @@ use crate::control::PolicyControl;
 use crate::logs::LogPolicy;
 use crate::stomp::{self, StompService};
 use crate::watchdog::Watchdog;
-use crate::{chat, keys, service};
+use crate::{chat, keys, rooms, service};
 
 /// Unless configured: what Kubernetes grants by default, less some seconds to spare.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -140,7 +140,10 @@ impl Node {
         let stop_bridge = CancellationToken::new();
         let client = chat::client_gateway(&config, &hub, &clock)?;
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
-        let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default());
+        let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default())
+            .with_operators_rights(rooms::operators_rights());
+        let audit = Arc::clone(&admin_ports.audit);
+        rooms::hand_over(&hub, bots.room_owner(), audit, Arc::clone(&clock));
         let stomp_tls = tls(&config.stomp.tls_certificate, &config.stomp.tls_key)?;
         let work = Arc::clone(&store) as _;
         let logins = Arc::new(logins);
@@ -468,6 +471,7 @@ fn local_bus(
         options.namespaces.insert(name.clone(), namespace(settings));
     }
     stomp::add_kept(&mut options.namespaces);
+    rooms::add_kept(&mut options.namespaces);
     // Whatever fits into a frame fits into a channel.
     options.data_bytes_max = options.data_bytes_max.max(config.stomp.max_frame_bytes.as_usize());
     let history: Arc<dyn History> = Arc::clone(store) as _;

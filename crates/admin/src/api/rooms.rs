@@ -3,8 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use naru_bots::room_channel;
 use naru_domain::work::{Role, RoomRecord};
-use naru_domain::{Approval, DeviceKey, RoomKey};
+use naru_domain::{Approval, BotName, DeviceKey, RoomKey};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -37,6 +38,8 @@ pub(crate) struct RoomView {
     /// The id of the phone that sees it.
     device: i64,
     channel_id: String,
+    /// Where clients hear what is said in the room, and answer it.
+    channel: String,
     /// Often the name of a person; masked for viewers.
     name: String,
     approval: ApprovalState,
@@ -47,8 +50,10 @@ pub(crate) struct RoomView {
 
 impl RoomView {
     fn new(record: RoomRecord, bot: String, role: Role) -> RoomView {
+        let channel = BotName::parse(&bot).map(|bot| room_channel(&bot, record.key));
         RoomView {
             id: record.key.0,
+            channel: channel.map_or_else(|_| String::new(), |channel| channel.to_string()),
             bot,
             device: record.device.0,
             channel_id: record.channel_id.into(),

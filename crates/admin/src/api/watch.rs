@@ -11,6 +11,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use naru_domain::ports::OwnerError;
 use naru_domain::{ChannelName, CloseReason, Epoch, Membership, Offset, PartyInfo, Publication};
 use naru_hub::{
     ClientSpec, Connected, Cut, Ending, Event, Mark, NotRecovered, Outlet, Recover, SubscribeError,
@@ -80,6 +81,8 @@ async fn watch(
     api.audit(&caller, "channel.watch", &asked.channel, &Value::Null).await?;
     let outbox = Arc::new(Outbox::default());
     let info = PartyInfo {
+        // Whom a channel belongs to wants to know who comes.
+        user: Arc::clone(&caller.name),
         client: format!("{:032x}", rand::random::<u128>()).into(),
         ..PartyInfo::default()
     };
@@ -111,6 +114,12 @@ async fn watch(
         Ok(_) => {}
         Err(SubscribeError::TooMany { .. }) => {
             return Err(ApiError::new(Code::Overloaded, "too many subscriptions"));
+        }
+        Err(SubscribeError::Owner(OwnerError::NotFound { what })) => {
+            return Err(ApiError::new(Code::NotFound, format!("there is no such {what}")));
+        }
+        Err(SubscribeError::Owner(error)) => {
+            return Err(ApiError::new(Code::Unavailable, error.to_string()));
         }
         Err(_) => return Err(ApiError::new(Code::Unavailable, "the bus does not answer")),
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use naru_domain::ports::{Accounts, Login, Logins};
+use naru_domain::ports::{Accounts, ChannelRight, Login, Logins};
+use naru_domain::work::Role;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -26,6 +27,18 @@ pub struct AccountLogins {
     account_failures: Backoff,
     source_failures: Backoff,
     known: Known,
+    /// What operators and admins may do in channels.
+    operators_rights: Vec<ChannelRight>,
+}
+
+/// What came of looking at a name and a password.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Checked {
+    /// They belong together, and this is what the account may do.
+    Fits(Role),
+    Wrong,
+    /// It could not be told.
+    Unclear,
 }
 
 impl AccountLogins {
@@ -38,28 +51,45 @@ impl AccountLogins {
             account_failures: Backoff::new(limits.account_failures_free),
             source_failures: Backoff::new(limits.source_failures_free),
             known: Known::new(rand::random()),
+            operators_rights: Vec::new(),
         }
     }
 
-    async fn check(&self, name: &str, password: &str) -> Option<bool> {
+    /// The same, where operators and admins may do this in channels, besides what everybody may.
+    #[must_use]
+    pub fn with_operators_rights(self, rights: Vec<ChannelRight>) -> AccountLogins {
+        AccountLogins { operators_rights: rights, ..self }
+    }
+
+    async fn check(&self, name: &str, password: &str) -> Checked {
         let account = match self.accounts.account(name).await {
             Ok(account) => account,
             Err(error) => {
                 tracing::warn!(target: "naru::admin", %error, "accounts cannot be read");
-                return None;
+                return Checked::Unclear;
             }
         };
+        let role = account.as_ref().map(|account| account.role);
         let hash = account.map(|account| account.password_hash);
-        if let Some(hash) = &hash
+        if let (Some(hash), Some(role)) = (&hash, role)
             && self.known.fits(name, password, hash)
         {
-            return Some(true);
+            return Checked::Fits(role);
         }
-        let fits = self.passwords.verify(password.to_owned(), hash.clone()).await.ok()?;
-        if let (true, Some(hash)) = (fits, hash) {
-            self.known.remember(name, password, hash);
+        // Also without an account, so that the time does not tell whether there is one.
+        match self.passwords.verify(password.to_owned(), hash.clone()).await {
+            Err(_) => Checked::Unclear,
+            Ok(false) => Checked::Wrong,
+            Ok(true) => {
+                let (Some(hash), Some(role)) = (hash, role) else { return Checked::Wrong };
+                self.known.remember(name, password, hash);
+                Checked::Fits(role)
+            }
         }
-        Some(fits)
+    }
+
+    fn rights(&self, role: Role) -> Vec<ChannelRight> {
+        if role >= Role::Operator { self.operators_rights.clone() } else { Vec::new() }
     }
 }
 
@@ -75,15 +105,17 @@ impl Logins for AccountLogins {
             return Login::Locked;
         }
         let checked = self.check(name, password).await;
-        if checked != Some(false) {
+        if checked != Checked::Wrong {
             // A check that did not come about tells nothing about who asked.
             self.account_failures.succeeded(name);
             self.source_failures.succeeded(source);
         }
         match checked {
-            Some(true) => Login::Known(name.to_owned()),
-            Some(false) => Login::Refused,
-            None => Login::Locked,
+            Checked::Fits(role) => {
+                Login::Known { user: name.to_owned(), rights: self.rights(role) }
+            }
+            Checked::Wrong => Login::Refused,
+            Checked::Unclear => Login::Locked,
         }
     }
 }

@@ -11,6 +11,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use naru_domain::limits::{
     CHAT_TEXT_UNITS_MAX, REPLIES_PER_MESSAGE_MAX, REPLY_MEDIA_BYTES_MAX, REPLY_MEDIA_ITEMS_MAX,
 };
+use naru_domain::work::MessageRecord;
 use naru_domain::{MediaItem, MediaKind, MessageId, ReplyBody, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,8 @@ pub struct HookMessage<'a> {
 struct MessageJson<'a> {
     event: &'static str,
     id: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
     bot: &'a str,
     device: &'a str,
     room: RoomJson<'a>,
@@ -56,15 +59,23 @@ struct MessageJson<'a> {
     is_mention: bool,
     log_id: Option<&'a str>,
     received_at: String,
-    attempt: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_url: Option<String>,
 }
 
 #[derive(Serialize)]
-struct RoomJson<'a> {
+pub(crate) struct RoomJson<'a> {
     name: &'a str,
     channel_id: Option<&'a str>,
+}
+
+impl<'a> RoomJson<'a> {
+    /// As a phone knows it. A room without an id has an empty one.
+    pub(crate) fn new(name: &'a str, channel_id: &'a str) -> RoomJson<'a> {
+        RoomJson { name, channel_id: Some(channel_id).filter(|id| !id.is_empty()) }
+    }
 }
 
 #[derive(Serialize)]
@@ -73,19 +84,51 @@ struct SenderJson<'a> {
     user_hash: Option<&'a str>,
 }
 
-impl HookMessage<'_> {
+impl<'a> HookMessage<'a> {
+    /// A message of the store.
+    #[must_use]
+    pub fn of(record: &'a MessageRecord, bot: &'a str, device: &'a str) -> HookMessage<'a> {
+        HookMessage {
+            id: record.id,
+            bot,
+            device,
+            room_name: &record.room_name,
+            channel_id: &record.channel_id,
+            sender: &record.sender,
+            user_hash: record.user_hash.as_deref(),
+            text: &record.text,
+            is_group_chat: record.is_group_chat,
+            is_mention: record.is_mention,
+            log_id: record.log_id.as_deref(),
+            received_at: record.received_at,
+        }
+    }
+
     /// The body of one attempt (the first is 1). `reply_url` may hold `{id}`.
     #[must_use]
     pub fn to_json(&self, attempt: u32, reply_url: Option<&str>) -> Vec<u8> {
+        let reply_url = reply_url.map(|url| url.replace("{id}", &self.id.to_string()));
+        self.json(None, Some(attempt), reply_url)
+    }
+
+    /// The same as those see it who watch the room by its channel.
+    pub(crate) fn to_publication(self, channel: &str) -> Vec<u8> {
+        self.json(Some(channel), None, None)
+    }
+
+    fn json(
+        &self,
+        channel: Option<&str>,
+        attempt: Option<u32>,
+        reply_url: Option<String>,
+    ) -> Vec<u8> {
         let json = MessageJson {
             event: "message",
             id: self.id.0,
+            channel,
             bot: self.bot,
             device: self.device,
-            room: RoomJson {
-                name: self.room_name,
-                channel_id: Some(self.channel_id).filter(|id| !id.is_empty()),
-            },
+            room: RoomJson::new(self.room_name, self.channel_id),
             sender: SenderJson { name: self.sender, user_hash: self.user_hash },
             text: self.text,
             is_group_chat: self.is_group_chat,
@@ -93,14 +136,14 @@ impl HookMessage<'_> {
             log_id: self.log_id,
             received_at: rfc3339(self.received_at),
             attempt,
-            reply_url: reply_url.map(|url| url.replace("{id}", &self.id.to_string())),
+            reply_url,
         };
         serde_json::to_vec(&json).expect("invariant: strings and numbers always serialize")
     }
 }
 
 /// `2026-01-01T00:00:00.123Z`; the epoch for moments outside the calendar.
-fn rfc3339(at: Timestamp) -> String {
+pub(crate) fn rfc3339(at: Timestamp) -> String {
     DateTime::<Utc>::from_timestamp_millis(at.0)
         .unwrap_or_default()
         .to_rfc3339_opts(SecondsFormat::Millis, true)
@@ -137,6 +180,39 @@ pub enum ReplyError {
 struct AnswerJson<'a> {
     #[serde(borrow, default)]
     replies: Vec<ReplyJson<'a>>,
+}
+
+/// What somebody says who answers by a room's channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomAnswer {
+    /// In order, at least one.
+    pub replies: Vec<ReplyBody>,
+    /// The message that is answered, if it says so.
+    pub message: Option<MessageId>,
+    /// The same key in the same room answers once: 1 to [`ROOM_KEY_BYTES_MAX`] bytes.
+    pub key: Option<String>,
+}
+
+/// One reply, or several as a webhook answers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoomAnswerJson<'a> {
+    message: Option<i64>,
+    #[serde(borrow)]
+    key: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    replies: Option<Vec<ReplyJson<'a>>>,
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    images: Option<Vec<ImageJson<'a>>>,
+    #[serde(borrow)]
+    audio: Option<LinkJson<'a>>,
+    #[serde(borrow)]
+    video: Option<LinkJson<'a>>,
+    #[serde(borrow)]
+    document: Option<LinkJson<'a>>,
+    wait_ms: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -176,27 +252,77 @@ const WAIT_MS_MAX: u32 = 120_000;
 /// The longest link, in bytes.
 const LINK_BYTES_MAX: usize = 2_048;
 
+/// The longest key of an answer by a room's channel, in bytes: with the room it fits where keys are kept.
+pub const ROOM_KEY_BYTES_MAX: usize = 100;
+
 /// Reads a target's answer, or the body of a later reply. Nothing at all is silence.
 pub fn parse_replies(body: &[u8]) -> Result<Vec<ReplyBody>, ReplyError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Vec::new());
     }
-    let answer: AnswerJson<'_> = serde_json::from_slice(body)
-        .map_err(|error| ReplyError::NotValid { reason: error.to_string() })?;
-    if answer.replies.len() > REPLIES_PER_MESSAGE_MAX {
-        return Err(ReplyError::TooManyReplies {
-            count: answer.replies.len(),
-            max: REPLIES_PER_MESSAGE_MAX,
-        });
+    let answer: AnswerJson<'_> = read(body)?;
+    convert_all(answer.replies)
+}
+
+/// Reads what was published into a room's channel.
+pub fn parse_room_answer(body: &[u8]) -> Result<RoomAnswer, ReplyError> {
+    let answer: RoomAnswerJson<'_> = read(body)?;
+    let RoomAnswerJson { message, key, replies, text, images, audio, video, document, wait_ms } =
+        answer;
+    let single = ReplyJson { text, images, audio, video, document, wait_ms };
+    let replies = match replies {
+        None => convert_all(vec![single])?,
+        Some(replies) if single.is_empty() => convert_all(replies)?,
+        Some(_) => return Err(not_valid("either `replies`, or one reply beside no `replies`")),
+    };
+    if replies.is_empty() {
+        return Err(not_valid("there is nothing to send"));
+    }
+    check_room_key(key.as_deref())?;
+    Ok(RoomAnswer { replies, message: message.map(MessageId), key: key.map(Cow::into_owned) })
+}
+
+/// Checks a key, wherever it came from.
+pub(crate) fn check_room_key(key: Option<&str>) -> Result<(), ReplyError> {
+    match key {
+        Some(key) if key.is_empty() || key.len() > ROOM_KEY_BYTES_MAX => {
+            Err(not_valid(&format!("a key has 1 to {ROOM_KEY_BYTES_MAX} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ReplyError> {
+    serde_json::from_slice(body).map_err(|error| not_valid(&error.to_string()))
+}
+
+fn not_valid(reason: &str) -> ReplyError {
+    ReplyError::NotValid { reason: reason.to_owned() }
+}
+
+fn convert_all(listed: Vec<ReplyJson<'_>>) -> Result<Vec<ReplyBody>, ReplyError> {
+    if listed.len() > REPLIES_PER_MESSAGE_MAX {
+        let (count, max) = (listed.len(), REPLIES_PER_MESSAGE_MAX);
+        return Err(ReplyError::TooManyReplies { count, max });
     }
     let mut media_bytes = 0;
-    let mut replies = Vec::with_capacity(answer.replies.len());
-    for (index, reply) in answer.replies.into_iter().enumerate() {
+    let mut replies = Vec::with_capacity(listed.len());
+    for (index, reply) in listed.into_iter().enumerate() {
         let body = convert(reply, &mut media_bytes)
             .map_err(|reason| ReplyError::Reply { index, reason })?;
         replies.push(body);
     }
     Ok(replies)
+}
+
+impl ReplyJson<'_> {
+    fn is_empty(&self) -> bool {
+        let ReplyJson { text, images, audio, video, document, wait_ms } = self;
+        text.is_none()
+            && images.is_none()
+            && [audio, video, document].iter().all(|link| link.is_none())
+            && wait_ms.is_none()
+    }
 }
 
 fn convert(reply: ReplyJson<'_>, media_bytes: &mut usize) -> Result<ReplyBody, String> {
@@ -421,10 +547,51 @@ mod tests {
         check(&long, "65001 UTF-16 units");
     }
 
+    #[test]
+    fn an_answer_by_a_channel_is_one_reply_or_several_with_what_it_answers() {
+        let text = |text: &str| ReplyBody::Text(text.into());
+        let read = |body: &str| parse_room_answer(body.as_bytes());
+        let one = RoomAnswer { replies: vec![text("hi")], message: None, key: None };
+        assert_eq!(read(r#"{"text":"hi"}"#), Ok(one.clone()));
+        assert_eq!(read(r#"{"replies":[{"text":"hi"}]}"#), Ok(one));
+        let two = RoomAnswer {
+            replies: vec![text("a"), text("b")],
+            message: Some(MessageId(7)),
+            key: Some("k".to_owned()),
+        };
+        let body = r#"{"message":7,"key":"k","replies":[{"text":"a"},{"text":"b"}]}"#;
+        assert_eq!(read(body), Ok(two));
+        let picture = read(r#"{"images":[{"base64":"aGVsbG8="}],"wait_ms":4000}"#).unwrap();
+        let hello = MediaItem::Bytes(Bytes::from_static(b"hello"));
+        assert_eq!(picture.replies, [media(MediaKind::Image, vec![hello], Some(4000))]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_answer_by_a_channel_is_said() {
+        let check = |body: &str, expected: &str| {
+            let error = parse_room_answer(body.as_bytes()).expect_err(body).to_string();
+            assert!(error.contains(expected), "{body}: {error}");
+        };
+        check("", "the answer is not valid");
+        check("hello", "line 1 column 1");
+        check("{}", "exactly one of text");
+        check(r#"{"replies":[]}"#, "nothing to send");
+        check(r#"{"replies":[{"text":"a"}],"text":"b"}"#, "either `replies`");
+        check(r#"{"text":""}"#, "reply 0: text is empty");
+        check(r#"{"txt":"a"}"#, "unknown field `txt`");
+        check(r#"{"text":"a","key":""}"#, "a key has 1 to 100 bytes");
+        check(&format!(r#"{{"text":"a","key":"{}"}}"#, "k".repeat(101)), "1 to 100 bytes");
+        check(r#"{"text":"a","message":"7"}"#, "invalid type");
+        check(&format!(r#"{{"text":"{}"}}"#, "가".repeat(65_001)), "65001 UTF-16 units");
+        let many = format!(r#"{{"replies":[{}]}}"#, vec![r#"{"text":"x"}"#; 21].join(","));
+        check(&many, "has 21 replies");
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             drop(parse_replies(&body));
+            drop(parse_room_answer(&body));
         }
 
         #[test]

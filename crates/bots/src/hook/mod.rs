@@ -14,6 +14,9 @@ mod webhook;
 mod tests;
 
 pub use fetch::MediaFetcher;
-pub use message::{HookMessage, ReplyError, parse_replies};
+pub use message::{
+    HookMessage, ROOM_KEY_BYTES_MAX, ReplyError, RoomAnswer, parse_replies, parse_room_answer,
+};
+pub(crate) use message::{RoomJson, check_room_key, rfc3339};
 pub use metrics::Hooks;
 pub use webhook::{HookBounds, HookError, HookFailure, HookView, Webhook, WebhookOptions};

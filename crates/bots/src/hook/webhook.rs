@@ -432,21 +432,8 @@ impl Handler for Webhook {
     }
 
     async fn handle(&self, incoming: Incoming) -> Result<Outcome, HandlerError> {
-        let message = &incoming.message;
-        let message = HookMessage {
-            id: message.id,
-            bot: incoming.bot.as_str(),
-            device: incoming.device.as_str(),
-            room_name: &message.room_name,
-            channel_id: &message.channel_id,
-            sender: &message.sender,
-            user_hash: message.user_hash.as_deref(),
-            text: &message.text,
-            is_group_chat: message.is_group_chat,
-            is_mention: message.is_mention,
-            log_id: message.log_id.as_deref(),
-            received_at: message.received_at,
-        };
+        let (bot, device) = (incoming.bot.as_str(), incoming.device.as_str());
+        let message = HookMessage::of(&incoming.message, bot, device);
         match self.call(&message, incoming.attempt.saturating_sub(1)).await {
             Ok(replies) => Ok(Outcome::replies(replies)),
             // Retries were made here; the scheduler must not add its own.

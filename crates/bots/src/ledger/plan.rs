@@ -12,6 +12,7 @@ use super::SendOp;
 use super::keys::SendKey;
 use crate::core::{Conclusion, Tally};
 use crate::handler::SendError;
+use crate::room_channel::Source;
 use crate::roster::{DeviceEntry, Work};
 use crate::scheduler::Lane;
 
@@ -47,6 +48,7 @@ pub(super) struct Outgoing {
     pub(super) offset: Offset,
     pub(super) reply: Arc<PhoneReply>,
     pub(super) message: Option<MessageId>,
+    pub(super) source: Source,
     /// The pause before it.
     pub(super) pause: Duration,
     /// When the message it answers was received.
@@ -82,6 +84,7 @@ impl Plan {
                 offset: record.offset,
                 reply: Arc::clone(&record.reply),
                 message,
+                source: Source::answer(work),
                 pause,
                 received: Some(work.received),
             });
@@ -100,13 +103,14 @@ impl Plan {
     pub(super) fn send(&mut self, send: SendOp, last: &mut Offset, at: Timestamp) -> Vec<Offset> {
         let mut replies = Vec::with_capacity(send.replies.len());
         for reply in send.replies {
-            let record = reply_record(send.entry.key, reply, send.message, last, at);
+            let record = reply_record(send.entry.key, reply, send.source.message, last, at);
             self.deliveries.push(Outgoing {
                 entry: Arc::clone(&send.entry),
                 offset: record.offset,
                 reply: Arc::clone(&record.reply),
                 // A late answer is not kept or dropped together with its message.
                 message: None,
+                source: send.source.clone(),
                 pause: Duration::ZERO,
                 received: None,
             });

@@ -33,6 +33,38 @@ pub struct SubscribeGrant {
     pub overrides: SubscribeOverride,
 }
 
+/// What a connection may do in channels whose options do not let everybody do it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChannelRight {
+    /// A channel's name; with [`ChannelRight::is_pattern`] each `*` stands for any run of characters.
+    pub channels: Box<str>,
+    /// Whether the name is a pattern.
+    pub is_pattern: bool,
+    /// It may subscribe.
+    pub subscribe: bool,
+    /// It may publish.
+    pub publish: bool,
+    /// It may read history, and wish for recovery.
+    pub history: bool,
+    /// It may ask who is there.
+    pub presence: bool,
+}
+
+impl ChannelRight {
+    /// Everything, in the channels that fit a pattern.
+    #[must_use]
+    pub fn everything(pattern: &str) -> ChannelRight {
+        ChannelRight {
+            channels: pattern.into(),
+            is_pattern: true,
+            subscribe: true,
+            publish: true,
+            history: true,
+            presence: true,
+        }
+    }
+}
+
 /// Who a connection is, by a token or by the back end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
@@ -48,6 +80,8 @@ pub struct Credentials {
     pub meta: Bytes,
     /// Channels that the server subscribes the connection to.
     pub channels: Vec<(String, SubscribeGrant)>,
+    /// What it may do besides what namespaces let everybody do.
+    pub rights: Vec<ChannelRight>,
 }
 
 /// What a subscription token says.
@@ -86,8 +120,13 @@ pub trait TokenVerifier: Send + Sync + 'static {
 /// What a login is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Login {
-    /// The name of the user.
-    Known(String),
+    /// They do.
+    Known {
+        /// The name of the user.
+        user: String,
+        /// What the account may do besides what namespaces let everybody do.
+        rights: Vec<ChannelRight>,
+    },
     /// Name and password do not belong together, or there is no such user.
     Refused,
     /// Too many wrong ones: try later.

@@ -6,6 +6,7 @@
 mod bus;
 mod desk;
 mod gate;
+mod owner;
 mod store;
 
 pub use bus::{
@@ -13,9 +14,11 @@ pub use bus::{
 };
 pub use desk::{DeskError, PhoneDesk, PhoneLine};
 pub use gate::{
-    Backend, BackendEvents, Caller, Credentials, Login, Logins, PublishVerdict, Refreshed, Refusal,
-    SubscribeClaims, SubscribeGrant, SubscribeOverride, TokenError, TokenVerifier,
+    Backend, BackendEvents, Caller, ChannelRight, Credentials, Login, Logins, PublishVerdict,
+    Refreshed, Refusal, SubscribeClaims, SubscribeGrant, SubscribeOverride, TokenError,
+    TokenVerifier,
 };
+pub use owner::{ChannelOwner, OwnerError};
 pub use store::{
     Accounts, Audit, BotSettings, ChatLog, DeliveryJournal, Devices, KeptWork, Ledger, Maintenance,
     MigrationState, Monitors, PurgeKind, Rooms, Schedules, StoreError, Tokens, WorkBatch, WorkKey,

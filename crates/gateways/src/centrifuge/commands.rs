@@ -5,15 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use naru_domain::ports::{BusError, Post, PublishVerdict};
 use naru_domain::{ChannelName, PartyInfo, PublicationMeta};
-use naru_hub::access::{Asker, Namespace};
-use naru_hub::{PageError, PageQuery};
+use naru_hub::access::{Asker, Granted, Namespace};
+use naru_hub::{PageError, PageQuery, PublishError};
 use naru_wire::centrifuge::{
     Answer, ErrorCode, HistoryRequest, HistoryResult, Protocol, PublishRequest, Request,
     RpcRequest, is_json,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connect::Denied;
+use super::connect::{Denied, owner_error};
 use super::connection::{End, Talk, bad_request};
 use super::outlet::{self, client_info};
 use super::subscribe::refused_name;
@@ -61,7 +61,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let channel = self.channel(raw)?;
         let namespace = self.shared.namespaces.load().of(&channel).map_err(refused_name)?.clone();
         let is_subscribed = party.connected.client().is_subscribed(&channel);
-        Ok((channel, namespace, Asker { user: &party.caller.user, is_subscribed }))
+        let granted = Granted::of(&party.rights, &channel);
+        Ok((channel, namespace, Asker { user: &party.caller.user, is_subscribed, granted }))
     }
 
     async fn publish(&self, id: u32, request: PublishRequest) -> Result<(), Denied> {
@@ -90,7 +91,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         };
         let publisher = party.connected.client().info().clone();
         let post = post(request.data, verdict, publisher, namespace.delta_publish);
-        self.shared.hub.publish(&channel, post).await.map_err(|error| bus_error(&error))?;
+        let published = self.shared.hub.publish(&channel, post).await;
+        published.map_err(|error| match error {
+            PublishError::Bus(error) => bus_error(&error),
+            PublishError::Owner(error) => owner_error(error),
+        })?;
         self.answer(id, Answer::Publish).map_err(Denied::End)
     }
 

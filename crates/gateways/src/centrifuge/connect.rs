@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use naru_domain::ports::{Caller, Credentials, Refusal, SubscribeGrant, TokenError};
+use naru_domain::ports::{Caller, Credentials, OwnerError, Refusal, SubscribeGrant, TokenError};
 use naru_domain::{ChannelName, ChannelParts, CloseReason, PartyInfo, Timestamp};
 use naru_hub::{ClientSpec, Cut, Outlet};
 use naru_wire::centrifuge::{
@@ -107,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         self.party = Some(Box::new(Party {
             connected,
             caller,
+            rights: credentials.rights.clone(),
             expires_at: credentials.expires_at,
             is_refreshed_by_backend: by_backend,
             running_out: Vec::new(),
@@ -235,6 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             Err(TokenError::Expired) => return Err(disconnect(DisconnectCode::ConnectionExpired)),
         };
         party.expires_at = credentials.expires_at;
+        party.rights = credentials.rights;
         let ttl = credentials.expires_at.map(|at| seconds_until(at, now));
         self.set_alarm();
         self.answer(id, Answer::Refresh(RefreshResult { client: "", version: "", ttl }))
@@ -296,6 +298,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         }
         Ok(())
     }
+}
+
+/// What the owner of a channel says, under the codes that SDKs know.
+pub(super) fn owner_error(error: OwnerError) -> Denied {
+    let code = match error {
+        OwnerError::NotFound { .. } => ErrorCode::UnknownChannel,
+        OwnerError::Forbidden { .. } => ErrorCode::PermissionDenied,
+        OwnerError::Invalid { .. } => ErrorCode::BadRequest,
+        OwnerError::Unavailable { .. } => ErrorCode::Internal,
+    };
+    Denied::Error(code.code(), error.to_string(), code.is_temporary())
 }
 
 /// Whole seconds, at least one.

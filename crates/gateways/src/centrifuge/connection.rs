@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use naru_domain::ports::Caller;
+use naru_domain::ports::{Caller, ChannelRight};
 use naru_domain::{ChannelName, CloseReason, Timestamp};
 use naru_hub::{Connected, Ending};
 use naru_wire::centrifuge::{
@@ -79,6 +79,8 @@ pub(super) struct Talk<S> {
 pub(super) struct Party {
     pub(super) connected: Connected,
     pub(super) caller: Caller,
+    /// What it may do besides what namespaces let everybody do.
+    pub(super) rights: Vec<ChannelRight>,
     /// When its credentials run out, and how that is noticed.
     pub(super) expires_at: Option<Timestamp>,
     /// The back end is asked for new ones, not the client.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use naru_domain::ports::{SubscribeGrant, TokenError};
 use naru_domain::{ChannelName, Epoch, Offset, Position, Publication, Timestamp};
-use naru_hub::access::{Asker, MaySubscribe, NameRefused, Namespace};
+use naru_hub::access::{Asker, Granted, MaySubscribe, NameRefused, Namespace};
 use naru_hub::{Mark, Recover, SubscribeError, SubscribeSpec, Subscribed, Traits};
 use naru_wire::centrifuge::{
     self as wire, Answer, DisconnectCode, ErrorCode, Protocol, Push, Reply, SubRefreshRequest,
@@ -14,7 +14,7 @@ use naru_wire::centrifuge::{
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::connect::{Denied, seconds_until};
+use super::connect::{Denied, owner_error, seconds_until};
 use super::connection::{End, Talk, bad_request, disconnect};
 use super::outlet::{self, DELTA, SERVER_SIDE, frame};
 use crate::outgoing::Outgoing;
@@ -201,6 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             SubscribeError::TooMany { .. } => ErrorCode::LimitExceeded.into(),
             SubscribeError::NotRecovered => ErrorCode::UnrecoverablePosition.into(),
             SubscribeError::Gone | SubscribeError::Bus(_) => ErrorCode::Internal.into(),
+            SubscribeError::Owner(error) => owner_error(error),
         })
     }
 
@@ -227,7 +228,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             }
             return Ok(claims.grant);
         }
-        match namespace.may_subscribe(channel, &party.caller.user) {
+        let granted = Granted::of(&party.rights, channel);
+        match namespace.may_subscribe(channel, &party.caller.user, granted) {
             MaySubscribe::Yes => Ok(SubscribeGrant::default()),
             MaySubscribe::No => Err(ErrorCode::PermissionDenied.into()),
             MaySubscribe::AskBackend => {
@@ -249,9 +251,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         grant: &SubscribeGrant,
         is_server_side: bool,
     ) -> (SubscribeSpec, Shape) {
-        let user = self.party.as_ref().map_or("", |party| party.caller.user.as_str());
+        let party = self.party.as_ref();
+        let user = party.map_or("", |party| party.caller.user.as_str());
+        let granted =
+            party.map_or_else(Granted::default, |party| Granted::of(&party.rights, channel));
         // Who subscribes may wish for what subscribers may.
-        let asker = Asker { user, is_subscribed: true };
+        let asker = Asker { user, is_subscribed: true, granted };
         let overrides = grant.overrides;
         let wishes = |wish_of: fn(&SubscribeRequest) -> bool| wish.is_some_and(wish_of);
         let is_recoverable = overrides.force_recovery.map_or_else(

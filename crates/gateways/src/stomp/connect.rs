@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use naru_domain::ports::{Caller, Credentials, Login, TokenError};
-use naru_domain::{Durability, PartyInfo, Timestamp};
+use naru_domain::ports::{Caller, ChannelRight, Credentials, Login, TokenError};
+use naru_domain::{ChannelName, Durability, PartyInfo, Timestamp};
+use naru_hub::access::Granted;
 use naru_hub::{Client, ClientSpec, Connected, Outlet};
 use naru_wire::stomp::session::{Connect, SubscriptionKey};
 use naru_wire::stomp::{Connected as ConnectedFrame, Headers, encode_connected};
@@ -23,6 +24,8 @@ use super::work::Job;
 pub(super) struct Party {
     pub(super) outlet: Arc<StompOutlet>,
     pub(super) caller: Caller,
+    /// What it may do besides what namespaces let everybody do.
+    rights: Vec<ChannelRight>,
     /// When its credentials run out.
     pub(super) expires_at: Option<Timestamp>,
     pub(super) subs: Vec<Sub>,
@@ -48,6 +51,11 @@ impl Party {
 
     pub(super) fn sub_mut(&mut self, key: SubscriptionKey) -> Option<&mut Sub> {
         self.subs.iter_mut().find(|sub| sub.key == key)
+    }
+
+    /// What its login or token lets it do in a channel.
+    pub(super) fn granted(&self, channel: &ChannelName) -> Granted {
+        Granted::of(&self.rights, channel)
     }
 
     /// Names this connection in reply queues.
@@ -122,6 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         self.party = Some(Box::new(Party {
             outlet,
             caller,
+            rights: credentials.rights,
             expires_at: credentials.expires_at,
             subs: Vec::new(),
             jobs: Vec::new(),
@@ -190,7 +199,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let Some(logins) = &self.shared.ports.logins else { return Err(refused()) };
         let source = self.opening.peer.ip().to_string();
         match logins.login(name, passcode, &source).await {
-            Login::Known(user) => Ok(Credentials { user, ..Credentials::default() }),
+            Login::Known { user, rights } => {
+                Ok(Credentials { user, rights, ..Credentials::default() })
+            }
             Login::Refused => Err(refused()),
             Login::Locked => {
                 Err(Trouble::bad_credentials("too many wrong passcodes: try again later"))

@@ -108,12 +108,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let namespace = namespaces.of(&channel).map_err(refused_name)?;
         let user = party.caller.user.as_str();
         let is_subscribed = party.faces.iter().any(|face| face.client().is_subscribed(&channel));
+        let granted = party.granted(&channel);
         let verdict = if namespace.publish_proxy_enabled {
             let Some(backend) = &self.shared.ports.backend else {
                 return Err(Trouble::not_available("there is no application to ask"));
             };
             backend.publish(&party.caller, channel.as_str(), send.body.clone()).await?
-        } else if namespace.may_publish(Asker { user, is_subscribed }) {
+        } else if namespace.may_publish(Asker { user, is_subscribed, granted }) {
             PublishVerdict { delta: namespace.delta_publish, ..PublishVerdict::default() }
         } else if channel.namespace() == USER_NAMESPACE {
             return Err(Trouble::forbidden("you may not send to users"));

@@ -287,7 +287,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let namespaces = self.shared.ports.namespaces.load_full();
         let namespace = namespaces.of(&channel).map_err(refused_name)?.clone();
         let user = party.caller.user.as_str();
-        let grant = match namespace.may_subscribe(&channel, user) {
+        let granted = party.granted(&channel);
+        let grant = match namespace.may_subscribe(&channel, user, granted) {
             MaySubscribe::Yes => SubscribeGrant::default(),
             MaySubscribe::No => return Err(Trouble::forbidden("you may not subscribe there")),
             MaySubscribe::AskBackend => {
@@ -298,7 +299,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             }
         };
         // Who subscribes may wish for what subscribers may.
-        let asker = naru_hub::access::Asker { user, is_subscribed: true };
+        let asker = naru_hub::access::Asker { user, is_subscribed: true, granted };
         let forced = grant.overrides.force_recovery;
         let recovers = forced.map_or_else(
             || namespace.recovers(true, asker),
@@ -536,6 +537,7 @@ fn refused_join(error: SubscribeError) -> Trouble {
         SubscribeError::TooMany { max } => Trouble::too_many_subscriptions(max),
         SubscribeError::NotRecovered => Trouble::unavailable("history is trimmed too fast"),
         SubscribeError::Bus(_) => Trouble::unavailable("the channel does not answer"),
+        SubscribeError::Owner(error) => Trouble::from(&error),
         SubscribeError::Gone | SubscribeError::AlreadySubscribed => Trouble::internal(),
     }
 }

@@ -2,9 +2,9 @@
 //! `docs/protocols/stomp.md`, and how a connection ends.
 
 use naru_domain::CloseReason;
-use naru_domain::ports::{BusError, Refusal};
-use naru_hub::Ending;
+use naru_domain::ports::{BusError, OwnerError, Refusal};
 use naru_hub::queue::{NotKept, SendError};
+use naru_hub::{Ending, PublishError};
 use naru_wire::stomp::session::Fatal;
 use naru_wire::stomp::{BadFrame, ErrorFrame};
 
@@ -88,6 +88,27 @@ impl From<&SendError> for Trouble {
         match error {
             SendError::Full(_) => Trouble::queue_full("the queue is full; send again later"),
             SendError::NotKept(error) => Trouble::from(error),
+        }
+    }
+}
+
+impl From<&OwnerError> for Trouble {
+    fn from(error: &OwnerError) -> Trouble {
+        let message = error.to_string();
+        match error {
+            OwnerError::NotFound { .. } => Trouble::unknown_destination(message),
+            OwnerError::Forbidden { .. } => Trouble::forbidden(message),
+            OwnerError::Invalid { .. } => Trouble::new("bad_body", message, CloseReason::Refused),
+            OwnerError::Unavailable { .. } => Trouble::unavailable(message),
+        }
+    }
+}
+
+impl From<&PublishError> for Trouble {
+    fn from(error: &PublishError) -> Trouble {
+        match error {
+            PublishError::Bus(error) => Trouble::from(error),
+            PublishError::Owner(error) => Trouble::from(error),
         }
     }
 }

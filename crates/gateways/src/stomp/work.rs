@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use naru_domain::ports::{BusError, Post};
 use naru_domain::{ChannelName, Durability, Epoch, Offset, Position, Publication, WorkNumber};
+use naru_hub::PublishError;
 use naru_hub::access::{Asker, MaySubscribe};
 use naru_hub::queue::{Consumer, DeadLetter};
 use naru_wire::stomp::session::{AckMode, Delivery, Outcome, Settle, Subscribe, SubscriptionKey};
@@ -41,7 +42,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let namespace = namespaces.of(&queue).map_err(refused_name)?;
         let user = party.caller.user.as_str();
         let is_subscribed = party.jobs.iter().any(|job| job.consumer.queue() == &queue);
-        match namespace.may_publish(Asker { user, is_subscribed }) {
+        let granted = party.granted(&queue);
+        match namespace.may_publish(Asker { user, is_subscribed, granted }) {
             true => Ok(queue),
             false => Err(Trouble::forbidden("you may not send to that queue")),
         }
@@ -57,7 +59,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let Some(party) = self.party.as_mut() else { return Err(Trouble::internal()) };
         let namespaces = self.shared.ports.namespaces.load_full();
         let namespace = namespaces.of(&queue).map_err(refused_name)?;
-        match namespace.may_subscribe(&queue, &party.caller.user) {
+        match namespace.may_subscribe(&queue, &party.caller.user, party.granted(&queue)) {
             MaySubscribe::Yes => {}
             MaySubscribe::No => return Err(Trouble::forbidden("you may not consume that queue")),
             MaySubscribe::AskBackend => {
@@ -216,7 +218,7 @@ fn dead_letter(queue: &ChannelName) -> Option<ChannelName> {
 impl Shared {
     /// Publishes messages that nobody could do; only what has been kept there leaves its queue. Says why
     /// some stay: they are tried again with the next call.
-    pub(super) async fn bury(&self, letters: &[DeadLetter]) -> Result<(), BusError> {
+    pub(super) async fn bury(&self, letters: &[DeadLetter]) -> Result<(), PublishError> {
         let mut result = Ok(());
         for some in letters.chunks(BURIED_AT_ONCE) {
             let published = join_all(some.iter().map(|letter| self.publish_dead(letter))).await;
@@ -232,14 +234,14 @@ impl Shared {
                     }
                 }
             }
-            if let Err(BusError::Unavailable { .. }) = result {
+            if let Err(PublishError::Bus(BusError::Unavailable { .. })) = result {
                 break;
             }
         }
         result
     }
 
-    async fn publish_dead(&self, letter: &DeadLetter) -> Result<(), BusError> {
+    async fn publish_dead(&self, letter: &DeadLetter) -> Result<(), PublishError> {
         // A queue has a name that fits; without a place for its dead letters they would stay for ever.
         let Some(channel) = dead_letter(&letter.queue) else { return Ok(()) };
         let post = Post {

@@ -6,11 +6,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use naru_domain::Timestamp;
+use naru_domain::ports::ChannelRight;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::{InvalidToken, TokenError, TokenSettings};
+
+/// Channels and patterns that a token's `caps` may name: each is looked at for every command (guessed).
+const RIGHTS_MAX: usize = 100;
 
 /// Who a connection belongs to.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +29,8 @@ pub struct ConnectClaims {
     pub subs: BTreeMap<String, ServerSubscription>,
     /// A JSON object that is kept with the connection and shown to no client; empty for none.
     pub meta: Bytes,
+    /// What the connection may do in channels besides what namespaces let everybody do.
+    pub rights: Vec<ChannelRight>,
 }
 
 /// A channel that the server subscribes a connection to.
@@ -113,6 +119,7 @@ struct RawClaims {
     channels: Option<Vec<String>>,
     subs: Option<BTreeMap<String, RawSubscription>>,
     meta: Option<Box<RawValue>>,
+    caps: Option<Vec<RawCapability>>,
     channel: Option<String>,
     client: Option<String>,
     #[serde(rename = "override")]
@@ -162,6 +169,38 @@ struct RawSubscription {
     b64data: Option<String>,
     #[serde(rename = "override")]
     overrides: Option<RawOverrides>,
+}
+
+/// Rights in some channels, under the names that users of Centrifugo's capabilities know.
+#[derive(Deserialize)]
+struct RawCapability {
+    #[serde(default)]
+    channels: Vec<String>,
+    #[serde(default)]
+    allow: Vec<String>,
+    #[serde(default, rename = "match")]
+    matching: String,
+}
+
+impl RawCapability {
+    /// What is not understood grants nothing.
+    fn rights(self) -> impl Iterator<Item = ChannelRight> {
+        let is_pattern = self.matching == "wildcard";
+        let is_known = is_pattern || self.matching.is_empty();
+        let RawCapability { channels, allow, .. } = self;
+        let channels = channels.into_iter().filter(move |_| is_known);
+        channels.map(move |name| {
+            let allows = |what: &str| allow.iter().any(|each| each == what);
+            ChannelRight {
+                channels: name.into_boxed_str(),
+                is_pattern,
+                subscribe: allows("sub"),
+                publish: allows("pub"),
+                history: allows("hst"),
+                presence: allows("prs"),
+            }
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -248,12 +287,18 @@ impl Claims {
                 channels.map(|channel| (channel, ServerSubscription::default())).collect()
             }
         };
+        let rights: Vec<ChannelRight> =
+            self.raw.caps.into_iter().flatten().flat_map(RawCapability::rights).collect();
+        if rights.len() > RIGHTS_MAX {
+            return Err(InvalidToken::Malformed.into());
+        }
         Ok(ConnectClaims {
             user: self.user,
             expires_at: self.expires_at,
             info: self.info,
             subs,
             meta: object(self.raw.meta)?,
+            rights,
         })
     }
 

@@ -23,6 +23,7 @@ impl ports::TokenVerifier for TokenVerifier {
             info: claims.info,
             meta: claims.meta,
             channels: channels.collect(),
+            rights: claims.rights,
             ..Credentials::default()
         })
     }

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use naru_domain::Timestamp;
+use naru_domain::ports::ChannelRight;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -288,6 +289,34 @@ fn server_side_channels_come_as_names_or_with_options_which_win() {
         Overrides { presence: Some(true), force_recovery: Some(false), ..Overrides::default() };
     assert_eq!(sub.overrides, expected);
     assert_eq!(connect(json!({"channels": ["x"], "subs": {}})).unwrap().subs.len(), 1);
+}
+
+#[test]
+fn a_token_may_grant_rights_in_channels_and_what_is_not_understood_grants_nothing() {
+    let claims = connect(json!({"caps": [
+        {"channels": ["room:bot/1", "room:bot/2"], "allow": ["sub", "pub", "fly"]},
+        {"channels": ["bot:*"], "allow": ["sub", "hst", "prs"], "match": "wildcard"},
+        {"channels": ["a.*"], "allow": ["sub"], "match": "regex"},
+        {"allow": ["sub"]},
+    ]}));
+    let right = |channels: &str, subscribe, publish| ChannelRight {
+        channels: channels.into(),
+        subscribe,
+        publish,
+        ..ChannelRight::default()
+    };
+    let looking = ChannelRight {
+        is_pattern: true,
+        history: true,
+        presence: true,
+        ..right("bot:*", true, false)
+    };
+    let rights = vec![right("room:bot/1", true, true), right("room:bot/2", true, true), looking];
+    assert_eq!(claims.unwrap().rights, rights);
+    assert_eq!(connect(json!({})).unwrap().rights, []);
+    let many: Vec<String> = (0..101).map(|number| number.to_string()).collect();
+    let many = connect(json!({"caps": [{"channels": many, "allow": ["sub"]}]}));
+    assert_eq!(many.map(|claims| claims.rights.len()), invalid(InvalidToken::Malformed));
 }
 
 #[test]

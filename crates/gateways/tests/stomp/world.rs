@@ -212,7 +212,7 @@ impl Logins for Names {
     async fn login(&self, name: &str, password: &str, source: &str) -> Login {
         assert_eq!(source, "192.0.2.1");
         match password {
-            "secret" => Login::Known(name.to_owned()),
+            "secret" => Login::Known { user: name.to_owned(), rights: Vec::new() },
             "again" => Login::Locked,
             _ => Login::Refused,
         }

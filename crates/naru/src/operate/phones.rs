@@ -154,12 +154,13 @@ pub(crate) struct RoomFilter {
     limit: usize,
 }
 
-const ROOM_COLUMNS: [Column; 7] = [
+const ROOM_COLUMNS: [Column; 8] = [
     ("ID", |row| plain(&row["id"])),
     ("BOT", |row| plain(&row["bot"])),
     ("DEVICE", |row| plain(&row["device"])),
     ("NAME", |row| plain(&row["name"])),
-    ("CHANNEL", |row| plain(&row["channel_id"])),
+    ("CHANNEL ID", |row| plain(&row["channel_id"])),
+    ("CHANNEL", |row| plain(&row["channel"])),
     ("APPROVAL", |row| plain(&row["approval"])),
     ("NOTE", |row| plain(&row["approval_note"])),
 ];

@@ -12,6 +12,7 @@ mod faults;
 mod harness;
 mod limits;
 mod queues;
+mod rooms;
 mod secrets;
 #[cfg(unix)]
 mod service;

@@ -12,7 +12,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{BAD_REQUEST, INTERNAL, LIMIT, Outcome, place};
+use super::{BAD_REQUEST, INTERNAL, LIMIT, Outcome, owners_fault, place};
 use crate::services::Chat;
 
 /// Whose connections, and which channel.
@@ -113,6 +113,7 @@ pub(super) async fn subscribe(chat: &Chat, body: SubscribeBody) -> Outcome {
             }
             Err(SubscribeError::TooMany { .. }) => return Err(LIMIT),
             Err(SubscribeError::NotRecovered | SubscribeError::Bus(_)) => return Err(INTERNAL),
+            Err(SubscribeError::Owner(error)) => return Err(owners_fault(&error)),
         }
     }
     Ok(json!({}))

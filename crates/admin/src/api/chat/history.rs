@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{
-    BAD_REQUEST, ChannelBody, NOT_AVAILABLE, Outcome, UNRECOVERABLE, fault_of, party_view, place,
+    Asked, BAD_REQUEST, ChannelBody, NOT_AVAILABLE, Outcome, UNRECOVERABLE, fault_of, party_view,
+    place,
 };
-use crate::services::Chat;
 
 /// A position.
 #[derive(Deserialize, ToSchema)]
@@ -40,7 +40,8 @@ pub(crate) struct HistoryBody {
     reverse: bool,
 }
 
-pub(super) async fn history(chat: &Chat, body: HistoryBody) -> Outcome {
+pub(super) async fn history(asked: &Asked<'_>, body: HistoryBody) -> Outcome {
+    let chat = asked.chat;
     let (channel, namespace) = place(chat, &body.channel)?;
     if !namespace.has_history {
         return Err(NOT_AVAILABLE);
@@ -56,6 +57,7 @@ pub(super) async fn history(chat: &Chat, body: HistoryBody) -> Outcome {
         PageError::BelowTheFirst => BAD_REQUEST,
         PageError::Bus(error) => fault_of(&error),
     })?;
+    asked.look(&channel, page.publications.len()).await?;
     let publications: Vec<Value> =
         page.publications.iter().map(|each| publication_view(each)).collect();
     Ok(json!({
@@ -86,11 +88,13 @@ pub(crate) fn publication_view(publication: &Publication) -> Value {
     view
 }
 
-pub(super) async fn history_remove(chat: &Chat, body: &ChannelBody) -> Outcome {
+pub(super) async fn history_remove(asked: &Asked<'_>, body: &ChannelBody) -> Outcome {
+    let chat = asked.chat;
     let (channel, namespace) = place(chat, &body.channel)?;
     if !namespace.has_history {
         return Err(NOT_AVAILABLE);
     }
+    asked.record(&channel, "channel.history_remove").await?;
     chat.hub.remove_history(&channel).await.map_err(|error| fault_of(&error))?;
     Ok(json!({}))
 }

@@ -8,13 +8,14 @@ mod clients;
 mod history;
 mod publish;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use naru_domain::ports::BusError;
+use naru_domain::ports::{BusError, OwnerError};
 use naru_domain::{ChannelName, PartyInfo};
 use naru_hub::access::{NameRefused, Namespace};
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,10 @@ use self::clients::{DisconnectBody, SubscribeBody, WhoBody};
 use self::history::HistoryBody;
 pub(crate) use self::history::publication_view;
 use self::publish::PublishBody;
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::Body;
+use crate::mask;
 use crate::routes::{Endpoint, NODE_OPERATOR, NODE_VIEWER, post};
 use crate::services::Chat;
 use crate::state::Api;
@@ -37,15 +40,16 @@ use crate::state::Api;
 const MANY_MAX: usize = 1_000;
 
 /// Why a method has no result. The codes are those of the client protocol.
-struct Fault(u32, &'static str);
+struct Fault(u32, Cow<'static, str>);
 
-const INTERNAL: Fault = Fault(100, "internal server error");
-const UNKNOWN_CHANNEL: Fault = Fault(102, "unknown channel");
-const NOT_FOUND: Fault = Fault(104, "method not found");
-const LIMIT: Fault = Fault(106, "limit exceeded");
-const BAD_REQUEST: Fault = Fault(107, "bad request");
-const NOT_AVAILABLE: Fault = Fault(108, "not available");
-const UNRECOVERABLE: Fault = Fault(112, "unrecoverable position");
+const INTERNAL: Fault = Fault(100, Cow::Borrowed("internal server error"));
+const UNKNOWN_CHANNEL: Fault = Fault(102, Cow::Borrowed("unknown channel"));
+const NOT_ALLOWED: Fault = Fault(103, Cow::Borrowed("permission denied"));
+const NOT_FOUND: Fault = Fault(104, Cow::Borrowed("method not found"));
+const LIMIT: Fault = Fault(106, Cow::Borrowed("limit exceeded"));
+const BAD_REQUEST: Fault = Fault(107, Cow::Borrowed("bad request"));
+const NOT_AVAILABLE: Fault = Fault(108, Cow::Borrowed("not available"));
+const UNRECOVERABLE: Fault = Fault(112, Cow::Borrowed("unrecoverable position"));
 
 type Outcome = Result<Value, Fault>;
 
@@ -55,10 +59,11 @@ macro_rules! methods {
             $(
                 async fn $name(
                     State(api): State<Api>,
+                    caller: Caller,
                     headers: HeaderMap,
                     Body(body): Body<Box<RawValue>>,
                 ) -> Result<Response, ApiError> {
-                    answer(&api, &headers, stringify!($name), &body).await
+                    answer(&api, &caller, &headers, stringify!($name), &body).await
                 }
             )*
             vec![$(
@@ -124,21 +129,57 @@ pub(crate) struct BatchBody {
     commands: Vec<BTreeMap<String, Box<RawValue>>>,
 }
 
+/// Who asks whom.
+struct Asked<'a> {
+    api: &'a Api,
+    caller: &'a Caller,
+    chat: &'a Chat,
+}
+
+impl Asked<'_> {
+    /// What is done to a channel that belongs to a part of the server stands in the audit log: people's
+    /// talk goes through it.
+    async fn record(&self, channel: &ChannelName, action: &str) -> Result<(), Fault> {
+        if !self.chat.hub.is_owned(channel) {
+            return Ok(());
+        }
+        let object = format!("channel:{channel}");
+        let recorded = self.api.audit(self.caller, action, &object, &json!({})).await;
+        recorded.map_err(|_unrecorded| INTERNAL)
+    }
+
+    /// The same for who reads what was said there, which is not for those who see it masked elsewhere.
+    async fn look(&self, channel: &ChannelName, rows: usize) -> Result<(), Fault> {
+        if !self.chat.hub.is_owned(channel) {
+            return Ok(());
+        }
+        if !mask::sees_all(self.caller.role) {
+            return Err(NOT_ALLOWED);
+        }
+        let object = format!("channel:{channel}");
+        let looked = self.api.looked_at(self.caller, "channel.history", &object, rows, json!({}));
+        looked.await.map_err(|_unrecorded| INTERNAL)
+    }
+}
+
 async fn answer(
     api: &Api,
+    caller: &Caller,
     headers: &HeaderMap,
     method: &str,
     body: &RawValue,
 ) -> Result<Response, ApiError> {
     let outcome = match &api.services.chat {
-        Some(chat) if method == "batch" => batch(chat, body).await.map_err(|fault| (fault, true)),
-        Some(chat) => call(chat, method, body)
-            .await
-            .map(|result| json!({ "result": result }))
-            .map_err(|fault| (fault, false)),
-        None => Err((NOT_AVAILABLE, false)),
+        None => Err(NOT_AVAILABLE),
+        Some(chat) => {
+            let asked = Asked { api, caller, chat };
+            match method {
+                "batch" => batch(&asked, body).await,
+                _ => call(&asked, method, body).await.map(|result| json!({ "result": result })),
+            }
+        }
     };
-    let (Fault(code, message), _) = match outcome {
+    let Fault(code, message) = match outcome {
         Ok(answer) => return Ok(Json(answer).into_response()),
         Err(fault) => fault,
     };
@@ -147,6 +188,7 @@ async fn answer(
     if mode == Some("transport") {
         let status = match code {
             102 | 104 => StatusCode::NOT_FOUND,
+            103 => StatusCode::FORBIDDEN,
             107 | 108 => StatusCode::BAD_REQUEST,
             112 => StatusCode::RANGE_NOT_SATISFIABLE,
             113 => StatusCode::CONFLICT,
@@ -161,24 +203,25 @@ fn read<'a, T: Deserialize<'a>>(body: &'a RawValue) -> Result<T, Fault> {
     serde_json::from_str(body.get()).map_err(|_| BAD_REQUEST)
 }
 
-async fn call(chat: &Chat, method: &str, body: &RawValue) -> Outcome {
+async fn call(asked: &Asked<'_>, method: &str, body: &RawValue) -> Outcome {
+    let chat = asked.chat;
     match method {
-        "publish" => publish::publish(chat, &read(body)?).await,
-        "broadcast" => publish::broadcast(chat, &read(body)?).await,
+        "publish" => publish::publish(asked, &read(body)?).await,
+        "broadcast" => publish::broadcast(asked, &read(body)?).await,
         "subscribe" => clients::subscribe(chat, read(body)?).await,
         "unsubscribe" => clients::unsubscribe(chat, &read(body)?),
         "disconnect" => clients::disconnect(chat, &read(body)?),
         "presence" => channels::presence(chat, &read(body)?),
         "presence_stats" => channels::presence_stats(chat, &read(body)?),
-        "history" => history::history(chat, read(body)?).await,
-        "history_remove" => history::history_remove(chat, &read(body)?).await,
+        "history" => history::history(asked, read(body)?).await,
+        "history_remove" => history::history_remove(asked, &read(body)?).await,
         "channels" => Ok(channels::channels(chat, &read(body)?)),
         "info" => Ok(info(chat)),
         _ => Err(NOT_FOUND),
     }
 }
 
-async fn batch(chat: &Chat, body: &RawValue) -> Outcome {
+async fn batch(asked: &Asked<'_>, body: &RawValue) -> Outcome {
     let BatchBody { commands } = read(body)?;
     if commands.len() > MANY_MAX {
         return Err(LIMIT);
@@ -186,7 +229,7 @@ async fn batch(chat: &Chat, body: &RawValue) -> Outcome {
     let mut replies = Vec::with_capacity(commands.len());
     for command in &commands {
         let (method, body) = command.iter().next().ok_or(BAD_REQUEST)?;
-        let reply = match call(chat, method, body).await {
+        let reply = match call(asked, method, body).await {
             Ok(result) => json!({ method: result }),
             Err(Fault(code, message)) => {
                 json!({ "error": { "code": code, "message": message } })
@@ -233,6 +276,17 @@ pub(crate) fn party_view(party: &PartyInfo) -> Value {
         }
     }
     view
+}
+
+/// What the owner of a channel says.
+fn owners_fault(error: &OwnerError) -> Fault {
+    let code = match error {
+        OwnerError::NotFound { .. } => 102,
+        OwnerError::Forbidden { .. } => 103,
+        OwnerError::Invalid { .. } => 107,
+        OwnerError::Unavailable { .. } => 100,
+    };
+    Fault(code, error.to_string().into())
 }
 
 fn fault_of(error: &BusError) -> Fault {

@@ -8,14 +8,14 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use naru_domain::ports::Post;
 use naru_domain::{ChannelName, Offset, PublicationMeta};
+use naru_hub::PublishError;
 use naru_hub::access::Namespace;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{BAD_REQUEST, Fault, LIMIT, MANY_MAX, Outcome, fault_of, place};
-use crate::services::Chat;
+use super::{Asked, BAD_REQUEST, Fault, LIMIT, MANY_MAX, Outcome, fault_of, owners_fault, place};
 
 /// Tags of one publication.
 const TAGS_MAX: usize = 64;
@@ -72,21 +72,26 @@ fn post_of(content: &PublishBody, namespace: &Namespace) -> Result<Post, Fault> 
     })
 }
 
-pub(super) async fn publish(chat: &Chat, body: &PublishBody) -> Outcome {
-    let (channel, namespace) = place(chat, &body.channel)?;
+pub(super) async fn publish(asked: &Asked<'_>, body: &PublishBody) -> Outcome {
+    let (channel, namespace) = place(asked.chat, &body.channel)?;
     let post = post_of(body, &namespace)?;
-    published(chat, &channel, post).await
+    published(asked, &channel, post).await
 }
 
-async fn published(chat: &Chat, channel: &ChannelName, post: Post) -> Outcome {
-    let position = chat.hub.publish(channel, post).await.map_err(|error| fault_of(&error))?;
+async fn published(asked: &Asked<'_>, channel: &ChannelName, post: Post) -> Outcome {
+    asked.record(channel, "channel.publish").await?;
+    let published = asked.chat.hub.publish(channel, post).await;
+    let position = published.map_err(|error| match error {
+        PublishError::Bus(error) => fault_of(&error),
+        PublishError::Owner(error) => owners_fault(&error),
+    })?;
     if position.offset == Offset(0) {
         return Ok(json!({}));
     }
     Ok(json!({ "offset": position.offset.0, "epoch": position.epoch.to_string() }))
 }
 
-pub(super) async fn broadcast(chat: &Chat, body: &PublishBody) -> Outcome {
+pub(super) async fn broadcast(asked: &Asked<'_>, body: &PublishBody) -> Outcome {
     let channels = &body.channels;
     if channels.is_empty() || (body.data.is_none() && body.b64data.is_none()) {
         return Err(BAD_REQUEST);
@@ -96,8 +101,10 @@ pub(super) async fn broadcast(chat: &Chat, body: &PublishBody) -> Outcome {
     }
     let mut responses = Vec::with_capacity(channels.len());
     for name in channels {
-        let outcome = match place(chat, name) {
-            Ok((channel, namespace)) => published(chat, &channel, post_of(body, &namespace)?).await,
+        let outcome = match place(asked.chat, name) {
+            Ok((channel, namespace)) => {
+                published(asked, &channel, post_of(body, &namespace)?).await
+            }
             Err(fault) => Err(fault),
         };
         responses.push(match outcome {
