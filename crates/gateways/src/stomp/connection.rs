@@ -1,7 +1,7 @@
 //! One connection of a STOMP client, from its first byte to the last. One task reads; whatever is said
 //! to the client goes through its [`Outgoing`].
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,11 +10,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use naru_domain::CloseReason;
 use naru_hub::Ending;
-use naru_wire::stomp::session::{Action, Session};
+use naru_wire::stomp::session::{Action, Publish, Session};
 use naru_wire::stomp::{
     Command, Decoder, ErrorFrame, Event as Decoded, Frame, Version, encode_client_frame,
     encode_error, encode_receipt,
 };
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ use super::durable::SAVE_AFTER;
 use super::link::{Bare, Heard, Link, wrap};
 use super::listener::prepare;
 use super::outlet::{CUT, DELIVER, WORK};
+use super::send::Sending;
 use super::trouble::{End, Trouble};
 use super::{Shared, StompOpening};
 use crate::connections::{Socket, introduced, report_gone};
@@ -34,6 +36,9 @@ use crate::ws::{WsConnection, WsOptions};
 
 /// After our last words the client may take so long to hang up.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// SENDs of one connection that are on their way at a time.
+const SENDING_MAX: usize = 256;
 
 /// Serves the connection until it ends.
 pub(super) async fn run(
@@ -71,6 +76,9 @@ pub(super) struct Talk<S> {
     pub(super) decoder: Decoder,
     pub(super) session: Session,
     pub(super) party: Option<Box<Party>>,
+    /// SENDs of the piece that is being read, with their receipts: they are on their way together, so that
+    /// the bus can keep them together. Never locked: it only makes the whole shareable.
+    sending: Mutex<Vec<(Option<Box<str>>, Sending)>>,
     /// What was read together with the handshake.
     leftover: Bytes,
     rate: FrameRate,
@@ -121,6 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             decoder: Decoder::new(limits),
             session: Session::new(Arc::clone(&shared.session_limits), subprotocol),
             party: None,
+            sending: Mutex::default(),
             leftover,
             rate: FrameRate::new(Instant::now().into_std()),
             pause: None,
@@ -260,11 +269,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
 
     /// A piece of the stream: frames, or parts of them.
     async fn on_bytes(&mut self, bytes: Bytes) -> Result<(), End> {
-        let mut rest: &[u8] = &bytes;
+        let read = self.on_frames(&bytes).await;
+        // What came before something unusable is done and answered.
+        self.finish_sending().await?;
+        let count = read?;
+        self.set_alarm();
+        let options = &self.shared.options;
+        let (per_second, burst) = (options.frames_per_second, options.frames_burst);
+        let now = Instant::now().into_std();
+        if let Some(pause) = self.rate.take(count, per_second, burst, now) {
+            self.shared.counters.delayed_reads.increment();
+            self.pause = Some(Box::pin(sleep(pause)));
+        }
+        Ok(())
+    }
+
+    /// The frames of a piece. Returns how many they are.
+    async fn on_frames(&mut self, mut bytes: &[u8]) -> Result<u32, End> {
         let mut count = 0;
         loop {
-            match self.decoder.decode(&mut rest) {
-                Ok(None) => break,
+            match self.decoder.decode(&mut bytes) {
+                Ok(None) => return Ok(count),
                 Ok(Some(Decoded::HeartBeat)) => {}
                 Ok(Some(Decoded::Frame(frame))) => {
                     count += 1;
@@ -277,25 +302,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 }
             }
         }
-        self.set_alarm();
-        let options = &self.shared.options;
-        let (per_second, burst) = (options.frames_per_second, options.frames_burst);
-        let now = Instant::now().into_std();
-        if let Some(pause) = self.rate.take(count, per_second, burst, now) {
-            self.shared.counters.delayed_reads.increment();
-            self.pause = Some(Box::pin(sleep(pause)));
-        }
-        Ok(())
     }
 
     async fn on_frame(&mut self, frame: Frame) -> Result<(), End> {
         let now = Instant::now().into_std();
         let accepted = self.session.on_frame(frame, now).map_err(|fatal| End::fatal(&fatal))?;
         let receipt = accepted.receipt;
+        let may_overtake = matches!(accepted.action, Action::Settle(_)) && receipt.is_none();
+        if !may_overtake && !matches!(accepted.action, Action::Send(_)) {
+            self.finish_sending().await?;
+        }
         let done = match accepted.action {
             Action::Nothing => Ok(Told::new()),
             Action::Connect(connect) => self.connect(connect).await,
-            Action::Send(send) => self.send(send).await,
+            Action::Send(send) => return self.on_send(send, receipt).await,
             Action::Subscribe(subscribe) => self.subscribe(subscribe).await,
             Action::Unsubscribe(ended) => self.unsubscribe(&ended).await,
             Action::Settle(settle) => self.settle(&settle),
@@ -310,7 +330,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 return Err(End::quiet(CloseReason::PeerClosed));
             }
         };
-        // What a receipt says has taken effect is kept.
+        self.acknowledge(done, receipt).await
+    }
+
+    async fn on_send(&mut self, send: Publish, receipt: Option<Box<str>>) -> Result<(), End> {
+        match self.send(send).await {
+            Ok(Some(sending)) => self.sending.get_mut().push((receipt, sending)),
+            Ok(None) if self.sending.get_mut().is_empty() => {
+                return self.acknowledge(Ok(Told::new()), receipt).await;
+            }
+            Ok(None) => self.sending.get_mut().push((receipt, Box::pin(ready(Ok(()))))),
+            Err(trouble) => return Err(trouble.end(receipt)),
+        }
+        if self.sending.get_mut().len() >= SENDING_MAX {
+            self.finish_sending().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the SENDs that are on their way, and gives their receipts in their order.
+    async fn finish_sending(&mut self) -> Result<(), End> {
+        if self.sending.get_mut().is_empty() {
+            return Ok(());
+        }
+        // It takes a while: what the client waits for must not wait for it as well.
+        self.out.flush();
+        for (receipt, sending) in std::mem::take(self.sending.get_mut()) {
+            let done = sending.await.map(|()| Told::new());
+            self.acknowledge(done, receipt).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers a frame. What a receipt says has taken effect is kept.
+    async fn acknowledge(
+        &mut self,
+        done: Result<Told, Trouble>,
+        receipt: Option<Box<str>>,
+    ) -> Result<(), End> {
         let done = match (done, &receipt) {
             (Ok(told), Some(_)) if self.has_unsaved() => self.save_positions().await.map(|()| told),
             (done, _) => done,

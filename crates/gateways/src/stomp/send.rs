@@ -1,7 +1,7 @@
 //! SEND: to channels, to users, to the application, to whoever asked for a reply. First all that may be
 //! refused is looked at, then it is carried out, so that a transaction takes effect as a whole.
 
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -32,6 +32,9 @@ pub(super) enum Errand {
     },
 }
 
+/// A message on its way to the bus or a queue, which answers when it has it.
+pub(super) type Sending = Pin<Box<dyn Future<Output = Result<(), Trouble>> + Send>>;
+
 /// Where the answer of the application goes, and by what its reader knows it.
 pub(super) struct Answer {
     channel: ChannelName,
@@ -39,10 +42,10 @@ pub(super) struct Answer {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
-    pub(super) async fn send(&mut self, send: Publish) -> Result<Told, Trouble> {
+    /// Begins with a SEND; `None` if it is done already.
+    pub(super) async fn send(&mut self, send: Publish) -> Result<Option<Sending>, Trouble> {
         let errand = self.prepare(send).await?;
-        self.carry_out(errand).await?;
-        Ok(Told::new())
+        self.carry_out(errand).await
     }
 
     /// A transaction: what was sent and acknowledged in it, in its order.
@@ -58,11 +61,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 Step::Settle(settle) => Ready::Settle(settle),
             });
         }
+        let mut under_way = Vec::new();
         for each in ready {
             match each {
-                Ready::Errand(errand) => self.carry_out(errand).await?,
+                Ready::Errand(errand) => under_way.extend(self.carry_out(errand).await?),
                 Ready::Settle(settle) => drop(self.settle(&settle)?),
             }
+        }
+        if !under_way.is_empty() {
+            self.out.flush();
+        }
+        for sending in under_way {
+            sending.await?;
         }
         Ok(Told::new())
     }
@@ -175,7 +185,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         Ok(Errand::Call { method: path.to_owned(), data: send.body.clone(), answer })
     }
 
-    async fn carry_out(&mut self, errand: Errand) -> Result<(), Trouble> {
+    /// Begins with it; `None` if it is done already. What comes later is begun later, so the order holds.
+    async fn carry_out(&mut self, errand: Errand) -> Result<Option<Sending>, Trouble> {
         let ports = &self.shared.ports;
         let (name, post, is_work) = match errand {
             Errand::Publish(channel, post) => (channel, post, false),
@@ -185,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                     return Err(Trouble::internal());
                 };
                 let answered = backend.rpc(&party.caller, &method, data).await?;
-                let Some(Answer { channel, correlation }) = answer else { return Ok(()) };
+                let Some(Answer { channel, correlation }) = answer else { return Ok(None) };
                 let tags =
                     correlation.map(|id| ("correlation-id".into(), id)).into_iter().collect();
                 let meta = PublicationMeta { tags, ..PublicationMeta::default() };
@@ -193,20 +204,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 (channel, post, false)
             }
         };
-        let mut done = pin!(async {
+        let shared = Arc::clone(&self.shared);
+        let mut sending: Sending = Box::pin(async move {
             if is_work {
-                return work::enqueue(ports, &name, post).await;
+                return work::enqueue(&shared.ports, &name, post).await;
             }
-            let published = ports.hub.publish(&name, post).await;
+            let published = shared.ports.hub.publish(&name, post).await;
             published.map(drop).map_err(|error| Trouble::from(&error))
         });
-        match poll!(done.as_mut()) {
-            Poll::Ready(done) => done,
-            Poll::Pending => {
-                // It takes a while: what the client waits for must not wait for it as well.
-                self.out.flush();
-                done.await
-            }
+        match poll!(sending.as_mut()) {
+            Poll::Ready(done) => done.map(|()| None),
+            Poll::Pending => Ok(Some(sending)),
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Channels: what is sent arrives as promised, at those who may have it.
 
-use naru_domain::Offset;
+use std::sync::Arc;
+
 use naru_domain::ports::HistoryQuery;
-use naru_wire::stomp::{Command, Version};
+use naru_domain::{ChannelName, Offset};
+use naru_testkit::bus_contract::MemoryHistory;
+use naru_wire::stomp::{Command, Version, encode_client_frame};
 
 use crate::world::{World, numbers};
 
@@ -166,4 +169,34 @@ async fn an_unknown_subscription_or_transaction_is_an_error() {
         client.send(command, &headers, "").await;
         client.refused(code).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_come_together_are_kept_together_and_receipted_in_order() {
+    let history = Arc::new(MemoryHistory::default());
+    let world = World::on_disk(&history);
+    let mut ann = world.anonymous().await;
+    let mut piece = Vec::new();
+    for number in numbers(0..50) {
+        let headers = [("destination", "/topic/kept:a"), ("receipt", number.as_str())];
+        let frame = encode_client_frame(Version::V1_2, Command::Send, &headers, number.as_bytes());
+        piece.extend_from_slice(&frame);
+    }
+    ann.write(&piece).await;
+    for number in numbers(0..50) {
+        let receipt = ann.expect(Command::Receipt).await;
+        assert_eq!(receipt.header("receipt-id"), Some(number.as_str()));
+    }
+    let appends = history.appends();
+    assert_eq!(appends.iter().map(|(count, _)| count).sum::<usize>(), 50);
+    assert!(appends.len() <= 3, "{appends:?}");
+    ann.subscribe("s", "/topic/kept:a", &[("last-position", &first(&world).await)]).await;
+    assert_eq!(ann.bodies(50).await, numbers(0..50));
+}
+
+/// The position before all messages.
+async fn first(world: &World) -> String {
+    let channel = ChannelName::parse("kept:a").unwrap();
+    let query = HistoryQuery { since: None, limit: 0 };
+    format!("{}:0", world.hub.history(&channel, query).await.unwrap().top.epoch)
 }

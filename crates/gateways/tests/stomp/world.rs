@@ -116,6 +116,12 @@ impl World {
         World::over(options, None, queues, &[QUEUE_NAMESPACE, DEAD_NAMESPACE], Some(history))
     }
 
+    /// The channels of `kept:` are on the disk of the test.
+    pub(crate) fn on_disk(history: &Arc<MemoryHistory>) -> World {
+        let options = StompOptions { allow_anonymous: true, ..StompOptions::default() };
+        World::over(options, None, Queues::new(QUEUES), &["kept"], Some(history))
+    }
+
     fn over(
         options: StompOptions,
         backend: Option<Arc<dyn Backend>>,
