@@ -1,5 +1,5 @@
-//! The third-party clients that tests run: brought by npm and pip as their lock files say, into the target
-//! folder, once.
+//! The third-party clients that tests run: brought by npm and pip as their lock files say, and by Maven as its
+//! project file says, into the target folder, once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,22 @@ pub(crate) fn prepare(place: &Place, name: &str, folder: &Path) -> Result<PathBu
         fs::write(&stamp, wanted)?;
     }
     Ok(copy)
+}
+
+/// Maven, told to leave the sources alone: what it brings and what it builds is below the target folder.
+pub(crate) fn maven(place: &Place, name: &str) -> Command {
+    let clients = place.target.join("clients");
+    let mut command = place.program("mvn");
+    command.args(["--batch-mode", "--no-transfer-progress", "-Dstyle.color=never", "test"]);
+    command.arg(define("maven.repo.local", &clients.join("m2")));
+    command.arg(define("made", &clients.join(name.replace('/', "-"))));
+    command
+}
+
+fn define(property: &str, path: &Path) -> std::ffi::OsString {
+    let mut argument = std::ffi::OsString::from(format!("-D{property}="));
+    argument.push(path);
+    argument
 }
 
 /// The Python that sees what was brought into this folder.

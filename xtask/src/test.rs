@@ -16,7 +16,9 @@ pub(crate) fn run(place: &Place) -> Result<Tally> {
     let mut examples = examples(&place.root)?;
     // Before the minutes of compiling, not after them.
     for example in &examples {
-        example.tool().check()?;
+        for tool in example.tools() {
+            tool.check()?;
+        }
     }
     println!("== tests of the workspace");
     let mut tally = count(
@@ -66,6 +68,7 @@ fn show(runner: Runner, line: &str) -> Show {
             let passed = ["ok ", "# Subtest", "---", "...", "duration_ms", "type:", "1.."];
             line.is_empty() || passed.iter().any(|start| line.starts_with(start))
         }
+        Runner::Maven => !line.starts_with("[ERROR]") && !line.contains("Tests run: "),
     };
     if boring { Show::No } else { Show::Yes }
 }
@@ -79,8 +82,12 @@ struct Example {
 }
 
 impl Example {
-    fn tool(&self) -> &'static tools::Tool {
-        if self.runner == Runner::Node { &tools::NODE } else { &tools::PYTHON }
+    fn tools(&self) -> &'static [tools::Tool] {
+        match self.runner {
+            Runner::Node => &[tools::NODE],
+            Runner::Cargo | Runner::Unittest => &[tools::PYTHON],
+            Runner::Maven => &[tools::JAVA, tools::MAVEN],
+        }
     }
 
     fn log_name(&self) -> String {
@@ -88,16 +95,21 @@ impl Example {
     }
 
     fn command(&self, place: &Place) -> Command {
-        let brought = clients::python(&self.folder);
-        let program = match self.runner {
-            Runner::Unittest if brought.is_file() => brought.to_string_lossy().into_owned(),
-            _ => self.tool().program.to_owned(),
-        };
-        let mut command = place.program(&program);
-        match self.runner {
-            Runner::Node => command.arg("--test"),
-            // -B: no __pycache__ in the clone.
-            Runner::Cargo | Runner::Unittest => command.args(["-B", "-m", "unittest"]),
+        let mut command = match self.runner {
+            Runner::Maven => clients::maven(place, &self.name),
+            Runner::Node => {
+                let mut node = place.program(tools::NODE.program);
+                node.arg("--test");
+                node
+            }
+            Runner::Cargo | Runner::Unittest => {
+                let brought = clients::python(&self.folder);
+                let own = brought.is_file().then(|| brought.into_os_string());
+                let mut python = place.program(own.unwrap_or(tools::PYTHON.program.into()));
+                // -B: no __pycache__ in the clone.
+                python.args(["-B", "-m", "unittest"]);
+                python
+            }
         };
         // `cargo test` has just built it; examples that talk to a real server start this one.
         let binary =
@@ -158,6 +170,9 @@ fn runners(files: &[String]) -> Vec<Runner> {
     if files.iter().any(node) {
         runners.push(Runner::Node);
     }
+    if files.iter().any(|name| name == "pom.xml") {
+        runners.push(Runner::Maven);
+    }
     runners
 }
 
@@ -174,6 +189,7 @@ mod tests {
         check(&["bot.py", "test_bot.py"], &[Runner::Unittest]);
         check(&["bot.mjs", "bot.test.mjs", "package.json"], &[Runner::Node]);
         check(&["test.js"], &[Runner::Node]);
+        check(&["pom.xml"], &[Runner::Maven]);
         check(&["README.md", "latest.js", "contest.py"], &[]);
     }
 
@@ -189,5 +205,8 @@ mod tests {
         assert!(!shown(Runner::Node, "ok 1 - answers"));
         assert!(shown(Runner::Node, "not ok 2 - refuses a bad signature"));
         assert!(shown(Runner::Node, "# pass 3"));
+        assert!(!shown(Runner::Maven, "[INFO] Building spring-stomp 0"));
+        assert!(shown(Runner::Maven, "[ERROR] COMPILATION ERROR :"));
+        assert!(shown(Runner::Maven, "[INFO] Tests run: 9, Failures: 0, Errors: 0, Skipped: 0"));
     }
 }

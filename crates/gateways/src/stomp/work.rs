@@ -110,7 +110,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 Outcome::Refused => job.consumer.refused(number),
             };
         }
-        self.work(settle.subscription);
+        if settle.outcome == Outcome::Consumed {
+            self.work(settle.subscription);
+        }
         true
     }
 
