@@ -1,4 +1,4 @@
-//! The third-party clients that tests run: brought by npm and pip as their lock files say, and by Maven as its
+//! What tests of others' programs run with: brought by npm, pip and Go as their lock files say, and by Maven as its
 //! project file says, into the target folder, once.
 
 use std::fs;
@@ -54,6 +54,17 @@ fn define(property: &str, path: &Path) -> std::ffi::OsString {
     let mut argument = std::ffi::OsString::from(format!("-D{property}="));
     argument.push(path);
     argument
+}
+
+/// Go, told to keep modules and what it compiles below the target folder, and to take what `go.sum` names.
+pub(crate) fn go(place: &Place) -> Command {
+    let folder = place.target.join("tools").join("go");
+    let mut command = place.program("go");
+    // `clean` and `rm` have to be able to remove the modules.
+    command.args(["test", "-v", "-count=1", "-vet=off", "-mod=readonly", "-modcacherw", "./..."]);
+    command.env("GOPATH", &folder).env("GOCACHE", folder.join("cache")).env("GOTOOLCHAIN", "local");
+    command.env_remove("GOMODCACHE").env_remove("GOFLAGS");
+    command
 }
 
 /// The Python that sees what was brought into this folder.

@@ -40,6 +40,8 @@ pub(crate) enum Runner {
     Node,
     /// `mvn test`: `Tests run: N, Failures: N, Errors: N, Skipped: N`, for each class and at the end for all.
     Maven,
+    /// `go test -v`: `--- PASS: Name` and `--- FAIL: Name`; the parts of a test are indented.
+    Go,
 }
 
 /// Reads a runner's output line by line.
@@ -60,6 +62,10 @@ impl Reader {
             Runner::Cargo => self.tally += cargo(line).unwrap_or_default(),
             Runner::Unittest => self.read_unittest(line),
             Runner::Maven => self.tally += maven(line).unwrap_or_default(),
+            Runner::Go => {
+                self.tally.passed += u64::from(line.starts_with("--- PASS: "));
+                self.tally.failed += u64::from(line.starts_with("--- FAIL: "));
+            }
             Runner::Node => {
                 if let Some(count) = node(line, "pass") {
                     self.tally.passed += count;
@@ -192,6 +198,19 @@ error: 1 target failed:";
         let failed = "[ERROR] Tests run: 9, Failures: 1, Errors: 2, Skipped: 3";
         check(Runner::Maven, false, failed, 3, 3);
         check(Runner::Maven, false, "[ERROR] COMPILATION ERROR :", 0, 1);
+    }
+
+    #[test]
+    fn go_is_read_without_the_parts_of_its_tests() {
+        let output = "\
+=== RUN   TestA
+--- FAIL: TestA (0.01s)
+    --- FAIL: TestA/single (0.01s)
+    --- PASS: TestA/cluster (0.01s)
+--- PASS: TestB (0.04s)
+FAIL";
+        check(Runner::Go, false, output, 1, 1);
+        check(Runner::Go, false, "charts_test.go:9:2: missing go.sum entry", 0, 1);
     }
 
     #[test]

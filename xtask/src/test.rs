@@ -68,12 +68,13 @@ fn show(runner: Runner, line: &str) -> Show {
             let passed = ["ok ", "# Subtest", "---", "...", "duration_ms", "type:", "1.."];
             line.is_empty() || passed.iter().any(|start| line.starts_with(start))
         }
+        Runner::Go => line.starts_with("=== ") || line.trim_start().starts_with("--- PASS: "),
         Runner::Maven => !line.starts_with("[ERROR]") && !line.contains("Tests run: "),
     };
     if boring { Show::No } else { Show::Yes }
 }
 
-/// A folder below `examples/` or `clients/` that has tests.
+/// A folder below `examples/`, `clients/` or `deploy/` that has tests.
 #[derive(Debug, PartialEq, Eq)]
 struct Example {
     name: String,
@@ -87,6 +88,7 @@ impl Example {
             Runner::Node => &[tools::NODE],
             Runner::Cargo | Runner::Unittest => &[tools::PYTHON],
             Runner::Maven => &[tools::JAVA, tools::MAVEN],
+            Runner::Go => &[tools::GO],
         }
     }
 
@@ -97,6 +99,7 @@ impl Example {
     fn command(&self, place: &Place) -> Command {
         let mut command = match self.runner {
             Runner::Maven => clients::maven(place, &self.name),
+            Runner::Go => clients::go(place),
             Runner::Node => {
                 let mut node = place.program(tools::NODE.program);
                 node.arg("--test");
@@ -119,10 +122,11 @@ impl Example {
     }
 }
 
-/// The examples and client checks with tests, by name.
+/// The examples, client checks and checks of what is deployed, by name.
 fn examples(root: &Path) -> Result<Vec<Example>> {
     let mut found = examples_below(root, "examples")?;
     found.extend(examples_below(root, "clients")?);
+    found.extend(examples_below(root, "deploy")?);
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
@@ -173,6 +177,9 @@ fn runners(files: &[String]) -> Vec<Runner> {
     if files.iter().any(|name| name == "pom.xml") {
         runners.push(Runner::Maven);
     }
+    if files.iter().any(|name| name.ends_with("_test.go")) {
+        runners.push(Runner::Go);
+    }
     runners
 }
 
@@ -190,6 +197,7 @@ mod tests {
         check(&["bot.mjs", "bot.test.mjs", "package.json"], &[Runner::Node]);
         check(&["test.js"], &[Runner::Node]);
         check(&["pom.xml"], &[Runner::Maven]);
+        check(&["go.mod", "go.sum", "charts_test.go"], &[Runner::Go]);
         check(&["README.md", "latest.js", "contest.py"], &[]);
     }
 
@@ -205,6 +213,8 @@ mod tests {
         assert!(!shown(Runner::Node, "ok 1 - answers"));
         assert!(shown(Runner::Node, "not ok 2 - refuses a bad signature"));
         assert!(shown(Runner::Node, "# pass 3"));
+        assert!(!shown(Runner::Go, "    --- PASS: TestA/single (0.01s)"));
+        assert!(shown(Runner::Go, "    charts_test.go:9: there is no volume data"));
         assert!(!shown(Runner::Maven, "[INFO] Building spring-stomp 0"));
         assert!(shown(Runner::Maven, "[ERROR] COMPILATION ERROR :"));
         assert!(shown(Runner::Maven, "[INFO] Tests run: 9, Failures: 0, Errors: 0, Skipped: 0"));
