@@ -117,7 +117,8 @@ impl Example {
         // `cargo test` has just built it; examples that talk to a real server start this one.
         let binary =
             place.target.join("debug").join("naru").with_extension(std::env::consts::EXE_EXTENSION);
-        command.current_dir(&self.folder).env("NARU_BIN", binary);
+        // Those that were copied read the documents of the clone.
+        command.current_dir(&self.folder).env("NARU_BIN", binary).env("NARU_ROOT", &place.root);
         command
     }
 }
