@@ -7,7 +7,8 @@ import { Centrifuge } from "centrifuge";
 import { Centrifuge as ProtobufCentrifuge } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
-import { Server, seconds, token } from "./server.mjs";
+import { Load } from "./load.mjs";
+import { API_KEY, Server, seconds, token } from "./server.mjs";
 
 let server;
 before(async () => (server = await Server.start()));
@@ -267,6 +268,33 @@ for (const signal of ["SIGTERM", "SIGKILL"]) {
       assert.deepEqual(got, Array.from({ length: 20 }, (_, index) => index + 1));
       bo.disconnect();
       al.disconnect();
+    } finally {
+      await own.stop();
+    }
+  });
+}
+
+for (const [signal, exitCode] of [["SIGTERM", 0], ["SIGKILL", null]]) {
+  test(`${signal} again and again under load: nothing is lost, doubled or out of order`, async () => {
+    const own = await Server.start();
+    try {
+      const readers = [];
+      for (let number = 0; number < 10; number++) {
+        const [, Kind, , read] = encodings[number % 2];
+        const [reader] = await subscribed(client(Kind, `reader ${number}`, { url: own.url }), "kept:load");
+        readers.push(collect(reader, read));
+      }
+      const load = new Load(own, API_KEY, "kept:load", 8);
+      for (let round = 0; round < 3; round++) {
+        await load.more(100);
+        assert.equal(await own.restart(signal), exitCode);
+      }
+      await load.more(100);
+      const account = await load.stop();
+      for (const reader of readers) {
+        const got = await reader.until(account.length);
+        assert.deepEqual(got.map((each) => each.data), account);
+      }
     } finally {
       await own.stop();
     }

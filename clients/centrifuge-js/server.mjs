@@ -1,11 +1,8 @@
-// A real `naru serve` on free ports in a temporary folder. NARU_BIN names the binary.
+// What the checks configure, and tokens for it.
 
-import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { once } from "node:events";
+
+import { Naru } from "./naru.mjs";
 
 export const SECRET = "a secret of at least thirty-two bytes";
 export const API_KEY = "api-key";
@@ -34,6 +31,11 @@ allow_subscribe_for_client = true
 allow_publish_for_subscriber = true
 allow_history_for_subscriber = true
 allow_presence_for_subscriber = true
+[channels.namespaces.kept]
+history_size = 100000
+durability = "disk"
+force_recovery = true
+allow_subscribe_for_client = true
 [channels.namespaces.cache]
 history_size = 1
 durability = "memory"
@@ -58,55 +60,13 @@ allow_user_limited_channels = true
 allow_publish_for_subscriber = true
 `;
 
-export class Server {
-  static async start(extra = "") {
-    const server = new Server();
-    server.folder = mkdtempSync(join(tmpdir(), "naru-"));
-    writeFileSync(join(server.folder, "naru.toml"), CONFIG + extra);
-    await server.launch();
-    return server;
-  }
-
-  async launch() {
-    const data = join(this.folder, "data");
-    const config = join(this.folder, "naru.toml");
-    this.child = spawn(process.env.NARU_BIN, ["serve", "--config", config, "--data-dir", data], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let errors = "";
-    this.child.stderr.on("data", (text) => (errors += text));
-    // It says so when everything listens; where, it has written down before.
-    await new Promise((resolve, reject) => {
-      this.child.stdout.once("data", resolve);
-      this.child.once("exit", () => reject(new Error(`the server ended: ${errors}`)));
-    });
-    this.child.stdout.resume();
-    this.http = JSON.parse(readFileSync(join(data, "run.json"), "utf8")).http;
+export class Server extends Naru {
+  static start(extra = "") {
+    return super.start(CONFIG + extra);
   }
 
   get url() {
     return `ws://${this.http}/connection/websocket`;
-  }
-
-  // The same port again, so that clients find it.
-  async restart(signal) {
-    const port = this.http;
-    const ended = once(this.child, "exit");
-    this.child.kill(signal);
-    await ended;
-    const config = join(this.folder, "naru.toml");
-    const text = readFileSync(config, "utf8");
-    writeFileSync(config, text.replace(/\[http\]\nlisten = ".*"/, `[http]\nlisten = "${port}"`));
-    await this.launch();
-  }
-
-  async stop() {
-    if (this.child.exitCode === null && this.child.signalCode === null) {
-      const ended = once(this.child, "exit");
-      this.child.kill("SIGKILL");
-      await ended;
-    }
-    rmSync(this.folder, { recursive: true, force: true });
   }
 }
 

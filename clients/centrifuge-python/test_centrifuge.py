@@ -5,12 +5,6 @@ import base64
 import hashlib
 import hmac
 import json
-import os
-import pathlib
-import shutil
-import subprocess
-import tempfile
-import threading
 import unittest
 
 from centrifuge import (
@@ -22,8 +16,9 @@ from centrifuge import (
 )
 from centrifuge.exceptions import ReplyError
 
+from naru import DEADLINE, Naru
+
 SECRET = "a secret of at least thirty-two bytes"
-DEADLINE = 60
 
 CONFIG = f"""
 [bridge]
@@ -46,36 +41,10 @@ allow_presence_for_subscriber = true
 """
 
 
-class Server:
-    """A real `naru serve` on free ports. NARU_BIN names the binary."""
-
-    def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="naru-"))
-        (self.folder / "naru.toml").write_text(CONFIG)
-        data = self.folder / "data"
-        command = [os.environ["NARU_BIN"], "serve", "--config", str(self.folder / "naru.toml")]
-        self.process = subprocess.Popen(
-            command + ["--data-dir", str(data)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        # It says so when everything listens; where, it has written down before.
-        watchdog = threading.Timer(DEADLINE, self.process.kill)
-        watchdog.start()
-        is_up = b"is up" in self.process.stdout.readline()
-        watchdog.cancel()
-        if not is_up:
-            raise RuntimeError("the server did not come up")
-        run = json.loads((data / "run.json").read_text())
-        self.http = run["http"]
-
+class Server(Naru):
     @property
     def url(self):
-        return f"ws://{self.http}/connection/websocket"
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        return f"ws://{self.run['http']}/connection/websocket"
 
 
 def token(claims):
@@ -105,7 +74,7 @@ async def soon(awaitable):
 class Clients(unittest.IsolatedAsyncioTestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server()
+        cls.server = Server(CONFIG)
 
     @classmethod
     def tearDownClass(cls):

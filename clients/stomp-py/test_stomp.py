@@ -1,17 +1,12 @@
 """stomp.py against a real server, over TCP: what it sends arrives, and what it misses comes later."""
 
-import json
-import os
-import pathlib
-import shutil
-import subprocess
-import tempfile
 import threading
 import unittest
 
 import stomp
 
-DEADLINE = 60
+from naru import DEADLINE, Naru
+
 PASSCODE = "correct horse"
 
 CONFIG = f"""
@@ -45,39 +40,11 @@ allow_publish_for_client = true
 """
 
 
-class Server:
-    """A real `naru serve` on free ports. NARU_BIN names the binary."""
-
-    def __init__(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="naru-"))
-        (self.folder / "naru.toml").write_text(CONFIG)
-        self.start()
-
-    def start(self):
-        data = self.folder / "data"
-        command = [os.environ["NARU_BIN"], "serve", "--config", str(self.folder / "naru.toml")]
-        self.process = subprocess.Popen(
-            command + ["--data-dir", str(data)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        # It says so when everything listens; where, it has written down before.
-        watchdog = threading.Timer(DEADLINE, self.process.kill)
-        watchdog.start()
-        is_up = b"is up" in self.process.stdout.readline()
-        watchdog.cancel()
-        if not is_up:
-            raise RuntimeError("the server did not come up")
-        run = json.loads((data / "run.json").read_text())
-        host, port = run["stomp"].split(":")
-        self.address = (host, int(port))
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-
-    def stop(self):
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+class Server(Naru):
+    @property
+    def address(self):
+        host, port = self.run["stomp"].split(":")
+        return (host, int(port))
 
 
 class Heard(stomp.ConnectionListener):
@@ -125,7 +92,7 @@ class Heard(stomp.ConnectionListener):
 
 class Clients(unittest.TestCase):
     def setUp(self):
-        self.server = Server()
+        self.server = Server(CONFIG)
         self.addCleanup(self.server.stop)
 
     def connect(self, kind=stomp.Connection12, user="ann", passcode=PASSCODE):

@@ -6,7 +6,8 @@ import { after, before, test } from "node:test";
 import { Client } from "@stomp/stompjs";
 import WebSocket from "ws";
 
-import { PASSCODE, Server } from "./server.mjs";
+import { Load } from "./load.mjs";
+import { API_KEY, PASSCODE, Server } from "./server.mjs";
 
 let server;
 before(async () => (server = await Server.start()));
@@ -172,3 +173,49 @@ test("a refusal says why", async () => {
   await assert.rejects(connected(stranger), /bad_credentials/);
   await stranger.deactivate();
 });
+
+// A reader that comes back by itself and says which message it had last.
+async function follower(destination) {
+  const got = [];
+  let wake = () => {};
+  const made = client({ reconnectDelay: 100 });
+  const follow = () => {
+    const done = receipt(made, destination);
+    const place = got.length > 0 ? { "last-position": got.at(-1).headers.position } : {};
+    made.subscribe(
+      destination,
+      (message) => {
+        got.push(message);
+        wake();
+      },
+      { receipt: destination, ...place },
+    );
+    return done;
+  };
+  await connected(made);
+  made.onConnect = follow;
+  made.onStompError = () => {};
+  await follow();
+  return {
+    async until(count) {
+      while (got.length < count) await new Promise((resolve) => (wake = resolve));
+      return got.map((message) => JSON.parse(message.body));
+    },
+  };
+}
+
+for (const [signal, exitCode] of [["SIGTERM", 0], ["SIGKILL", null]]) {
+  test(`${signal} again and again under load: nothing is lost, doubled or out of order`, async () => {
+    const channel = `kept:${signal}`;
+    const readers = [];
+    for (let number = 0; number < 4; number++) readers.push(await follower(`/topic/${channel}`));
+    const load = new Load(server, API_KEY, channel, 8);
+    for (let round = 0; round < 3; round++) {
+      await load.more(100);
+      assert.equal(await server.restart(signal), exitCode);
+    }
+    await load.more(100);
+    const account = await load.stop();
+    for (const reader of readers) assert.deepEqual(await reader.until(account.length), account);
+  });
+}

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use naru_bots::hook::AddressGuard;
+use naru_outbound::AddressGuard;
 
 fuzz_target!(|text: &str| {
     let guard = AddressGuard::public_only();

@@ -22,7 +22,9 @@ pub(crate) fn prepare(place: &Place, name: &str, folder: &Path) -> Result<PathBu
     let wanted = fs::read(&lock)?;
     let stamp = copy.join("brought");
     let is_there = fs::read(&stamp).is_ok_and(|brought| brought == wanted);
-    copy_files(folder, &copy)?;
+    // What the checks beside each other share stands in a folder of its own.
+    let shared = folder.with_file_name("shared");
+    copy_files(&[folder, &shared], &copy)?;
     if !is_there {
         println!("== bringing the clients of {name}");
         if lock.ends_with("package-lock.json") {
@@ -73,19 +75,23 @@ pub(crate) fn python(copy: &Path) -> PathBuf {
     copy.join(".venv").join(folder).join("python")
 }
 
-/// The files of a folder, without those below it; what was copied before and is gone now goes as well.
-fn copy_files(from: &Path, to: &Path) -> Result<()> {
+/// The files of folders, without those below them; what was copied before and is gone now goes as well.
+fn copy_files(from: &[&Path], to: &Path) -> Result<()> {
+    let from: Vec<_> = from.iter().filter(|folder| folder.is_dir()).collect();
     for entry in to.read_dir()? {
         let path = entry?.path();
-        let is_ours = path.is_file() && !path.ends_with("brought");
-        if is_ours && !from.join(path.file_name().unwrap_or_default()).is_file() {
+        let name = path.file_name().unwrap_or_default();
+        let is_there = from.iter().any(|folder| folder.join(name).is_file());
+        if path.is_file() && !path.ends_with("brought") && !is_there {
             fs::remove_file(path)?;
         }
     }
-    for entry in from.read_dir()? {
-        let path = entry?.path();
-        if path.is_file() {
-            fs::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
+    for folder in from {
+        for entry in folder.read_dir()? {
+            let path = entry?.path();
+            if path.is_file() {
+                fs::copy(&path, to.join(path.file_name().unwrap_or_default()))?;
+            }
         }
     }
     Ok(())

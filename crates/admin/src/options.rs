@@ -15,6 +15,8 @@ pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub(crate) const MEDIA_BODY_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Bodies with media that are held at once.
 pub(crate) const MEDIA_BODIES_MAX: usize = 4;
+/// Channels that are watched at once over the API.
+pub(crate) const WATCHES_MAX: usize = 100;
 
 const _: () = assert!(
     naru_domain::limits::REPLY_MEDIA_BYTES_MAX / 3 * 4 + BODY_BYTES_MAX < MEDIA_BODY_BYTES_MAX

@@ -181,6 +181,7 @@ pub(crate) fn endpoints(options: &AdminOptions) -> Vec<Endpoint> {
         api::logs::endpoints(),
         api::audit::endpoints(),
         api::tokens::endpoints(),
+        api::watch::endpoints(),
         api::accounts::endpoints(),
         api::chat::endpoints(),
     ]

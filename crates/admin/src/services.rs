@@ -13,6 +13,7 @@ use naru_domain::ports::{
 use naru_domain::{Clock, Timestamp};
 use naru_hub::Hub;
 use naru_hub::access::Namespaces;
+use tokio_util::sync::CancellationToken;
 
 use crate::control::Control;
 use crate::doors::Doors;
@@ -33,6 +34,8 @@ pub struct Chat {
     pub node_name: String,
     /// When it began.
     pub started: Instant,
+    /// Ends what watches channels.
+    pub stop: CancellationToken,
 }
 
 /// The store, one narrow port per concern. One adapter usually implements them all.

@@ -19,7 +19,7 @@ use crate::error::{ApiError, Code};
 use crate::keyed::{Buckets, BulkAlarm};
 use crate::mask;
 use crate::metrics::AdminMetrics;
-use crate::options::{AdminOptions, MEDIA_BODIES_MAX};
+use crate::options::{AdminOptions, MEDIA_BODIES_MAX, WATCHES_MAX};
 use crate::services::Services;
 
 /// The longest detail of an audit entry, in bytes; the port takes 4 KiB.
@@ -38,6 +38,7 @@ pub(crate) struct ApiState {
     pub(crate) per_source: Buckets,
     pub(crate) metrics: AdminMetrics,
     pub(crate) media_places: Arc<Semaphore>,
+    pub(crate) watch_places: Arc<Semaphore>,
     pub(crate) stages: Watch,
     bulk: BulkAlarm,
     known_devices: Mutex<HashMap<DeviceKey, BotName>>,
@@ -60,6 +61,7 @@ impl Api {
             bulk: BulkAlarm::new(limits.bulk_requests_per_minute, limits.bulk_rows_per_minute),
             metrics,
             media_places: Arc::new(Semaphore::new(MEDIA_BODIES_MAX)),
+            watch_places: Arc::new(Semaphore::new(WATCHES_MAX)),
             stages: Watch::default(),
             known_devices: Mutex::default(),
             services,

@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use naru_outbound::AddressGuard;
 
-use crate::hook::{AddressGuard, MediaFetcher};
+use crate::hook::MediaFetcher;
 use crate::media::{FetchError, MediaFetch};
 
 /// See the module.

@@ -7,8 +7,9 @@ use naru_domain::Durability;
 use naru_domain::ports::{
     BotSettings, ChatLog, Devices, Ledger, Maintenance, Monitors, PurgeKind, Rooms, Schedules,
 };
+use naru_outbound::AddressGuard;
 
-use crate::hook::{AddressGuard, HookBounds};
+use crate::hook::HookBounds;
 use crate::schedule::RunnerOptions;
 use crate::scheduler::SchedulerLimits;
 

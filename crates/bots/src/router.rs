@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use naru_domain::{BotName, Clock};
+use naru_outbound::{CallLimits, RetryOptions, Secrets};
 use tracing::error;
 
 use crate::command::{Commands, ConnectedPhone, ReloadReport, Services};
 use crate::core::Core;
 use crate::handler::{Handler, HandlerError, Incoming, Outcome};
-use crate::hook::{CallLimits, HookError, RetryOptions, Secrets, Webhook, WebhookOptions};
+use crate::hook::{HookError, Webhook, WebhookOptions};
 use crate::media::MediaOptions;
 use crate::roster::{BotConfig, BotEntry};
 use crate::settings::Settings;

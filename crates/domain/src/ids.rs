@@ -131,6 +131,12 @@ number_id! {
     Generation, u64
 }
 
+number_id! {
+    /// A message of a work queue: rises in the order of the queues, unique among those of one life of
+    /// the server and among all that are kept.
+    WorkNumber, u64
+}
+
 /// Hands out message ids: the wall clock in milliseconds times 4096 plus a count, never going back.
 #[derive(Debug)]
 pub struct MessageIds(std::sync::atomic::AtomicI64);

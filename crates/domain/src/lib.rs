@@ -22,6 +22,6 @@ pub use delivery::{
     PartyInfo, Position, Publication, PublicationMeta,
 };
 pub use ids::{
-    BotName, DeviceId, DeviceKey, Generation, MessageId, RoomKey, ScheduleId, SessionId,
+    BotName, DeviceId, DeviceKey, Generation, MessageId, RoomKey, ScheduleId, SessionId, WorkNumber,
 };
 pub use phone::{Approval, Dialect, MediaItem, MediaKind, PhoneReply, ReplyBody};

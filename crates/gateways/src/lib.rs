@@ -4,6 +4,7 @@
 
 pub mod bridge;
 pub mod centrifuge;
+pub mod connections;
 mod input;
 pub mod limits;
 pub mod origin;

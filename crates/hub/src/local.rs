@@ -24,7 +24,7 @@ use naru_domain::{
     ChannelName, Clock, Durability, Epoch, Membership, Offset, Position, Publication,
 };
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -116,6 +116,7 @@ pub(crate) struct Inner {
     loading: [tokio::sync::Mutex<()>; SHARDS],
     /// The epoch of channels that keep no history: they have no positions to mistake.
     bare_epoch: Epoch,
+    first_epoch: OnceCell<Epoch>,
     metrics: Arc<LocalBusMetrics>,
     /// The committer and the teller of gaps, made when first needed. They hold this only weakly or for
     /// the time of one call, so the bus ends with its last handle.
@@ -157,6 +158,7 @@ impl LocalBus {
             keys: Mutex::new(KeyWindow::new(options.keys_age_max, options.keys_count_max)),
             loading: std::array::from_fn(|_| tokio::sync::Mutex::default()),
             bare_epoch: table.new_epoch(),
+            first_epoch: OnceCell::new(),
             options,
             history,
             clock,
@@ -408,7 +410,10 @@ impl Inner {
         }
         let keep = self.options.namespace(channel).history_size;
         let load = load(store.as_ref(), channel, keep, self.options.store_timeout);
-        let loaded = load.await?.unwrap_or_else(|| Stream::new(self.table.new_epoch(), Offset(0)));
+        let loaded = match load.await? {
+            Some(loaded) => loaded,
+            None => Stream::new(self.first_epoch(store.as_ref()).await?, Offset(0)),
+        };
         let mut shard = self.table.lock(channel);
         let now = self.clock.now();
         let slot = self.table.slot(&mut shard, channel, now).map_err(too_many)?;
@@ -417,6 +422,18 @@ impl Inner {
         slot.is_stored = true;
         slot.stream = Some(loaded);
         Ok(())
+    }
+
+    /// The epoch of channels that the store has nothing of.
+    async fn first_epoch(&self, store: &dyn History) -> Result<Epoch, BusError> {
+        let ask = async {
+            let asked = store.first_epoch(self.table.new_epoch());
+            match timeout(self.options.store_timeout, asked).await {
+                Ok(epoch) => epoch.map_err(|error| store_failed(&error)),
+                Err(_elapsed) => Err(unavailable("the store did not answer in time")),
+            }
+        };
+        self.first_epoch.get_or_try_init(|| ask).await.copied()
     }
 
     fn is_loaded(&self, channel: &ChannelName) -> bool {

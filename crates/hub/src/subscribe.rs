@@ -179,6 +179,12 @@ impl Hub {
         self.inner.bus.publish(channel, post).await
     }
 
+    /// The largest publication, in bytes, its meta included.
+    #[must_use]
+    pub fn data_bytes_max(&self) -> usize {
+        self.inner.bus.data_bytes_max()
+    }
+
     /// What the channel's namespace keeps.
     #[must_use]
     pub fn namespace(&self, channel: &ChannelName) -> NamespaceOptions {

@@ -15,7 +15,8 @@ use bytes::BytesMut;
 use http::{StatusCode, header};
 use naru_admin as admin;
 use naru_domain::ports::TokenVerifier;
-use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening, Socket};
+use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening};
+use naru_gateways::connections::Socket;
 use naru_gateways::limits::AdmissionLimits;
 use naru_gateways::origin;
 use naru_gateways::stomp::{StompGateway, StompOpening, WsOpening};
@@ -25,6 +26,7 @@ use naru_hub::access::{NamePattern, Namespace, Namespaces};
 use naru_wire::centrifuge::Protocol;
 use naru_wire::stomp::choose_subprotocol;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config, RecoveryMode};
@@ -301,6 +303,7 @@ pub(crate) fn services(
     config: &Config,
     hub: &naru_hub::Hub,
     client: &ClientGateway,
+    stop: &CancellationToken,
 ) -> admin::Chat {
     admin::Chat {
         hub: hub.clone(),
@@ -309,5 +312,6 @@ pub(crate) fn services(
         node_uid: format!("{:032x}", rand::random::<u128>()),
         node_name: crate::serve::node_name(config),
         started: std::time::Instant::now(),
+        stop: stop.clone(),
     }
 }

@@ -13,7 +13,7 @@ use naru_admin::{
     AccountLogins, AdminLimits, AdminOptions, AdminServer, Bootstrap, BotsControl, NodeDescription,
     NodeHealth, Services,
 };
-use naru_bots::hook::{AddressGuard, CallLimits, HookBounds};
+use naru_bots::hook::HookBounds;
 use naru_bots::{Bots, BotsOptions, FirstContact, Retention, SchedulerLimits};
 use naru_domain::clock::SystemClock;
 use naru_domain::metrics::MetricSource;
@@ -23,6 +23,7 @@ use naru_gateways::bridge::{BridgeKeys, BridgeOptions, BridgeServer};
 use naru_gateways::limits::AdmissionLimits;
 use naru_gateways::tls::{Tls, TlsFiles};
 use naru_hub::{Hub, HubOptions, LocalBus, LocalBusOptions, MailboxLimits};
+use naru_outbound::{AddressGuard, CallLimits};
 use naru_store_sql::SqlStore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -136,11 +137,15 @@ impl Node {
         .with_context(|| in_use("bridge", config.bridge.listen))?;
         let bridge_address = bridge.local_addr()?;
 
+        let stop_bridge = CancellationToken::new();
         let client = chat::client_gateway(&config, &hub, &clock)?;
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
         let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default());
         let stomp_tls = tls(&config.stomp.tls_certificate, &config.stomp.tls_key)?;
-        let stomp = StompService::bind(&config, stomp_tls, &hub, Arc::new(logins), None, &clock)?;
+        let work = Arc::clone(&store) as _;
+        let logins = Arc::new(logins);
+        let stomp =
+            StompService::bind(&config, stomp_tls, &hub, work, logins, None, &clock).await?;
         let addresses = Addresses {
             bridge: bridge_address,
             http: http_address,
@@ -153,7 +158,7 @@ impl Node {
         let mut metrics: Vec<Arc<dyn MetricSource>> =
             vec![bridge.counters(), hub.metrics(), bus_metrics, bots.metrics(), store.metrics()];
         metrics.extend(client.as_ref().map(|client| client.counters() as _));
-        metrics.extend(stomp.as_ref().map(|stomp| stomp.gateway.counters() as _));
+        metrics.extend(stomp.iter().flat_map(StompService::metrics));
         let services = Services {
             ports: admin_ports,
             control: Arc::new(BotsControl::new(bots.clone(), hub.clone())),
@@ -162,7 +167,7 @@ impl Node {
             metrics,
             node: describe(&config, &addresses, clock.as_ref()),
             clock: Arc::clone(&clock),
-            chat: client.as_ref().map(|client| chat::services(&config, &hub, client)),
+            chat: client.as_ref().map(|client| chat::services(&config, &hub, client, &stop_bridge)),
             doors: Some(Arc::new(ChatDoors::new(
                 &config,
                 client.clone(),
@@ -189,7 +194,7 @@ impl Node {
             health,
             tasks: TaskTracker::new(),
             bridge_tasks: TaskTracker::new(),
-            stop_bridge: CancellationToken::new(),
+            stop_bridge,
             stop_bots: CancellationToken::new(),
             stop_hub: CancellationToken::new(),
             stop_admin: CancellationToken::new(),

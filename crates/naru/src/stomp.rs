@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use naru_domain::ports::{Backend, Logins, NamespaceOptions, TokenVerifier};
+use naru_domain::metrics::MetricSource;
+use naru_domain::ports::{Backend, Logins, NamespaceOptions, TokenVerifier, WorkQueues};
 use naru_domain::{Clock, Durability};
 use naru_gateways::limits::AdmissionLimits;
 use naru_gateways::stomp::{
@@ -40,14 +41,16 @@ pub(crate) struct StompService {
     pub(crate) listener: StompListener,
     pub(crate) address: SocketAddr,
     pub(crate) tls: Option<Tls>,
+    queue_metrics: Arc<dyn MetricSource>,
 }
 
 impl StompService {
-    /// Binds the listener. `None` if STOMP is turned off.
-    pub(crate) fn bind(
+    /// Binds the listener and loads the work queues. `None` if STOMP is turned off.
+    pub(crate) async fn bind(
         config: &Config,
         tls: Option<Tls>,
         hub: &Hub,
+        work: Arc<dyn WorkQueues>,
         logins: Arc<dyn Logins>,
         backend: Option<Arc<dyn Backend>>,
         clock: &Arc<dyn Clock>,
@@ -55,11 +58,13 @@ impl StompService {
         if !config.stomp.enabled {
             return Ok(None);
         }
+        let queues = Queues::open(queue_limits(config), work, clock.now()).await?;
+        let queue_metrics = queues.metrics();
         let tokens: Arc<dyn TokenVerifier> = chat::tokens(config)?;
         let ports = StompPorts {
             hub: hub.clone(),
             namespaces: Arc::new(ArcSwap::from_pointee(chat::namespaces(config)?)),
-            queues: Queues::new(queue_limits(config)),
+            queues,
             tokens: Arc::new(ArcSwap::from_pointee(tokens)),
             logins: Some(logins),
             backend,
@@ -69,7 +74,12 @@ impl StompService {
         let listener = StompListener::bind(config.stomp.listen, tls.clone(), gateway.clone())
             .with_context(|| crate::serve::in_use("stomp", config.stomp.listen))?;
         let address = listener.local_addr()?;
-        Ok(Some(StompService { gateway, listener, address, tls }))
+        Ok(Some(StompService { gateway, listener, address, tls, queue_metrics }))
+    }
+
+    /// The figures of the gateway and of the work queues.
+    pub(crate) fn metrics(&self) -> [Arc<dyn MetricSource>; 2] {
+        [self.gateway.counters(), Arc::clone(&self.queue_metrics)]
     }
 
     /// Serves until told to stop, then says goodbye and waits for the connections to end.
@@ -83,6 +93,7 @@ fn queue_limits(config: &Config) -> QueueLimits {
     QueueLimits {
         count_max: config.stomp.queue_depth,
         bytes_max: config.stomp.queue_depth_bytes.as_usize(),
+        total_bytes_max: config.stomp.queue_total_bytes.as_usize(),
         deliveries_max: config.stomp.queue_deliveries,
         work_time_max: config.stomp.queue_work_time.0,
         ..QueueLimits::default()
@@ -125,16 +136,19 @@ pub(crate) fn add_kept(namespaces: &mut HashMap<String, NamespaceOptions>) {
         history_ttl,
         durability: Durability::Memory,
     };
-    let user = memory(USER_HISTORY_SIZE, USER_HISTORY_TTL);
-    namespaces.entry(USER_NAMESPACE.to_owned()).or_insert(user);
-    let dead = memory(DEAD_HISTORY_SIZE, Duration::ZERO);
-    namespaces.entry(DEAD_NAMESPACE.to_owned()).or_insert(dead);
-    let newest = NamespaceOptions {
-        history_size: 1,
+    let disk = |history_size| NamespaceOptions {
+        history_size,
         history_ttl: Duration::ZERO,
         durability: Durability::Disk,
     };
-    namespaces.insert(DURABLE_NAMESPACE.to_owned(), newest);
+    let user = memory(USER_HISTORY_SIZE, USER_HISTORY_TTL);
+    namespaces.entry(USER_NAMESPACE.to_owned()).or_insert(user);
+    // What a queue kept must not be lost by being given up, whatever else is said of that namespace.
+    let dead = namespaces.entry(DEAD_NAMESPACE.to_owned()).or_insert(disk(DEAD_HISTORY_SIZE));
+    if dead.history_size == 0 {
+        dead.history_size = DEAD_HISTORY_SIZE;
+    }
+    namespaces.insert(DURABLE_NAMESPACE.to_owned(), disk(1));
     // Whoever waits for a reply is there, or will never come.
     namespaces.insert(TEMP_NAMESPACE.to_owned(), memory(0, Duration::ZERO));
 }
@@ -149,6 +163,9 @@ pub(crate) fn add_rules(namespaces: &mut Namespaces) {
         ..Namespace::default()
     };
     namespaces.named.entry(USER_NAMESPACE.to_owned()).or_insert(user);
+    if let Some(dead) = namespaces.named.get_mut(DEAD_NAMESPACE) {
+        dead.has_history = true;
+    }
     for own in [TEMP_NAMESPACE, DURABLE_NAMESPACE] {
         namespaces.named.remove(own);
     }

@@ -16,7 +16,8 @@ use crate::publication_meta as meta;
 use crate::rows::{self, add};
 use crate::store::SqlStore;
 
-/// Publications in one statement.
+/// Publications in one statement at the most. A batch is cut into powers of two, so that there are few
+/// statements, each prepared once.
 const CHUNK: usize = 64;
 
 #[async_trait]
@@ -24,13 +25,29 @@ impl History for SqlStore {
     async fn append(
         &self,
         publications: &[(ChannelName, Arc<Publication>)],
+        forget: &[(ChannelName, Offset)],
         durability: Durability,
     ) -> Result<(), StoreError> {
-        if publications.is_empty() {
+        if publications.is_empty() && forget.is_empty() {
             return Ok(());
         }
         let publications = publications.to_vec();
-        self.engine.write(durability, move |c| Box::pin(append(c, publications))).await
+        let forget: Result<Vec<(ChannelName, i64)>, StoreError> = forget
+            .iter()
+            .map(|(channel, up_to)| Ok((channel.clone(), rows::place(*up_to)?)))
+            .collect();
+        let forget = forget?;
+        self.engine
+            .write(durability, move |c| {
+                Box::pin(async move {
+                    append(c, publications).await?;
+                    for (channel, up_to) in forget {
+                        trim(c, &channel, up_to).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await
     }
 
     async fn load(
@@ -47,18 +64,26 @@ impl History for SqlStore {
             .await
     }
 
+    async fn first_epoch(&self, proposed: Epoch) -> Result<Epoch, StoreError> {
+        self.engine
+            .write(Durability::Os, move |c| {
+                Box::pin(async move {
+                    let sql = "INSERT INTO marks (name, value) VALUES ('first epoch', ?) \
+                               ON CONFLICT (name) DO NOTHING";
+                    sqlx::query(sql).bind(proposed.0.cast_signed()).execute(&mut *c).await?;
+                    let sql = "SELECT value FROM marks WHERE name = 'first epoch'";
+                    let kept: i64 = sqlx::query_scalar(sql).fetch_one(c).await?;
+                    Ok(Epoch(kept.cast_unsigned()))
+                })
+            })
+            .await
+    }
+
     async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), StoreError> {
         let up_to = rows::place(up_to)?;
         let channel = channel.clone();
         self.engine
-            .write(Durability::Os, move |c| {
-                Box::pin(async move {
-                    let sql = "DELETE FROM publications WHERE place <= ? \
-                               AND channel = (SELECT key FROM channels WHERE name = ?)";
-                    sqlx::query(sql).bind(up_to).bind(channel.as_str()).execute(c).await?;
-                    Ok(())
-                })
-            })
+            .write(Durability::Os, move |c| Box::pin(async move { trim(c, &channel, up_to).await }))
             .await
     }
 }
@@ -75,7 +100,10 @@ async fn append(
     for (channel, top) in tops {
         keys.insert(channel.clone(), channel_key(sqlite, channel, top).await?);
     }
-    for chunk in publications.chunks(CHUNK) {
+    let mut rest = publications.as_slice();
+    while !rest.is_empty() {
+        let (chunk, others) = rest.split_at(CHUNK.min(1 << rest.len().ilog2()));
+        rest = others;
         let mut arguments = SqliteArguments::default();
         for (channel, publication) in chunk {
             add(&mut arguments, keys.get(channel).copied())?;
@@ -91,11 +119,19 @@ async fn append(
              ON CONFLICT (channel, place) DO NOTHING",
             repeat(chunk.len(), "(?,?,?,?,?,?)")
         );
-        sqlx::query_with(AssertSqlSafe(sql), arguments)
-            .persistent(chunk.len() == CHUNK || chunk.len() == 1)
-            .execute(&mut *sqlite)
-            .await?;
+        sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut *sqlite).await?;
     }
+    Ok(())
+}
+
+async fn trim(
+    sqlite: &mut SqliteConnection,
+    channel: &ChannelName,
+    up_to: i64,
+) -> Result<(), JobError> {
+    let sql = "DELETE FROM publications WHERE place <= ? \
+               AND channel = (SELECT key FROM channels WHERE name = ?)";
+    sqlx::query(sql).bind(up_to).bind(channel.as_str()).execute(sqlite).await?;
     Ok(())
 }
 

@@ -29,6 +29,11 @@ pub(crate) const SQLITE: &[Migration] = &[
         name: "publication_meta",
         sql: include_str!("../migrations/sqlite/0003_publication_meta.sql"),
     },
+    Migration {
+        version: 4,
+        name: "work_queues",
+        sql: include_str!("../migrations/sqlite/0004_work_queues.sql"),
+    },
 ];
 
 /// A step that a database still lacks.

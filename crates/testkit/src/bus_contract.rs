@@ -372,6 +372,7 @@ pub enum Fault {
 #[derive(Default)]
 pub struct MemoryHistory {
     channels: Mutex<HashMap<ChannelName, Kept>>,
+    first_epoch: Mutex<Option<Epoch>>,
     faults: Mutex<Vec<Fault>>,
     appends: Mutex<Vec<(usize, Durability)>>,
     /// Closed while appends have to wait.
@@ -439,6 +440,12 @@ impl MemoryHistory {
         }
         Ok(())
     }
+
+    fn forget(&self, channel: &ChannelName, up_to: Offset) {
+        if let Some(kept) = self.channels.lock().get_mut(channel) {
+            kept.publications.retain(|each| each.position.offset > up_to);
+        }
+    }
 }
 
 #[async_trait]
@@ -446,6 +453,7 @@ impl History for MemoryHistory {
     async fn append(
         &self,
         publications: &[(ChannelName, Arc<Publication>)],
+        forget: &[(ChannelName, Offset)],
         durability: Durability,
     ) -> Result<(), StoreError> {
         let gate = self.gate.lock().clone();
@@ -459,6 +467,9 @@ impl History for MemoryHistory {
         let fault = self.faults.lock().pop();
         if fault != Some(Fault::Refuse) {
             self.keep(publications)?;
+            for (channel, up_to) in forget {
+                self.forget(channel, *up_to);
+            }
         }
         match fault {
             Some(_) => Err(StoreError::Full { reason: "no space left".to_owned() }),
@@ -479,10 +490,12 @@ impl History for MemoryHistory {
         }))
     }
 
+    async fn first_epoch(&self, proposed: Epoch) -> Result<Epoch, StoreError> {
+        Ok(*self.first_epoch.lock().get_or_insert(proposed))
+    }
+
     async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), StoreError> {
-        if let Some(kept) = self.channels.lock().get_mut(channel) {
-            kept.publications.retain(|each| each.position.offset > up_to);
-        }
+        self.forget(channel, up_to);
         Ok(())
     }
 }

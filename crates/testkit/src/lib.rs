@@ -1,4 +1,5 @@
 //! Port contract suites, fault-injecting twins, protocol clients for tests.
 
 pub mod bus_contract;
+pub mod memory_work;
 pub mod store_contract;

@@ -6,11 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use naru_domain::limits::REPLY_MEDIA_BYTES_MAX;
+use naru_outbound::{AddressGuard, BoundedClient, CallError, CallLimits, Redirects};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::address::AddressGuard;
-use super::client::{BoundedClient, CallError, CallLimits, Redirects};
 use crate::media::{FetchError, MediaFetch};
 
 /// Links fetched at once, for all bots together (guessed: 4 × 16 MiB is what a small host can spare).

@@ -2,29 +2,18 @@
 //! room by the scheduler that calls, and walled off per target. What targets read and answer is
 //! documented in `docs/guide/webhooks.md`.
 //!
-//! `message` and `signature` are what is said, `address` where it may go, `client` one call with its
-//! bounds, `breaker` and `retry` pure decisions, `webhook` the target that puts them together. Nothing
-//! here knows the store, the queue or a phone.
+//! `message` is what is said, `webhook` when it is said again, `fetch` how media behind links are read.
+//! The calls themselves are those of `naru_outbound`. Nothing here knows the store, the queue or a phone.
 
-mod address;
-mod breaker;
-mod client;
 mod fetch;
 mod message;
 mod metrics;
-mod retry;
-mod signature;
 mod webhook;
 
 #[cfg(test)]
 mod tests;
 
-pub use address::{AddressError, AddressGuard};
-pub use breaker::{Breaker, BreakerOptions, BreakerState, CallEnd, Permission, Ticket};
-pub use client::{CallError, CallLimits};
 pub use fetch::MediaFetcher;
 pub use message::{HookMessage, ReplyError, parse_replies};
 pub use metrics::Hooks;
-pub use retry::{RetryBudget, RetryOptions, parse_retry_after};
-pub use signature::Secrets;
 pub use webhook::{HookBounds, HookError, HookFailure, HookView, Webhook, WebhookOptions};

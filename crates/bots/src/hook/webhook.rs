@@ -10,22 +10,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use naru_domain::clock::Clock;
-use naru_domain::{MessageId, ReplyBody, Timestamp};
+use naru_domain::{ReplyBody, Timestamp};
+use naru_outbound::{
+    AddressError, AddressGuard, BoundedClient, BreakerOptions, BreakerState, CallError, CallLimits,
+    Pass, Place, Redirects, RetryBudget, RetryOptions, Secrets, Target, TargetError, TargetOptions,
+    TargetView,
+};
 use parking_lot::Mutex;
-use reqwest::Url;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use reqwest::header::HeaderMap;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use super::address::{AddressError, AddressGuard};
-use super::breaker::{Breaker, BreakerOptions, BreakerState, CallEnd, Permission, Ticket};
-use super::client::{BoundedClient, CallError, CallLimits, Redirects};
 use super::message::{HookMessage, ReplyError, parse_replies};
-use super::metrics::TargetMetrics;
-use super::retry::{RetryBudget, RetryOptions};
-use super::signature::Secrets;
+use super::metrics::MessageFigures;
 use crate::handler::{Handler, HandlerError, Incoming, Outcome};
 
 /// One target.
@@ -181,14 +178,9 @@ pub struct HookView {
 /// See the module. Share it in an `Arc`.
 pub struct Webhook {
     options: WebhookOptions,
-    url: Url,
-    client: BoundedClient,
-    clock: Arc<dyn Clock>,
-    breaker: Mutex<Breaker>,
+    target: Target,
     budget: Mutex<RetryBudget>,
-    bulkhead: Semaphore,
-    last_error: Mutex<Option<(Timestamp, String)>>,
-    metrics: TargetMetrics,
+    figures: MessageFigures,
 }
 
 impl std::fmt::Debug for Webhook {
@@ -203,31 +195,30 @@ impl Webhook {
     pub fn new(options: WebhookOptions, clock: Arc<dyn Clock>) -> Result<Webhook, HookError> {
         let name = || options.name.clone();
         let setting = |reason: &str| HookError::Setting { name: name(), reason: reason.to_owned() };
-        let url = options
-            .guard
-            .check_url(&options.url)
-            .map_err(|source| HookError::Url { name: name(), source })?;
-        if options.in_flight_max == 0 || options.in_flight_max > Semaphore::MAX_PERMITS {
-            return Err(setting("in_flight_max must be at least 1"));
-        }
+        let client =
+            BoundedClient::new(options.guard.clone(), options.call, Redirects::KeepingMethod)
+                .map_err(|error| setting(&error.to_string()))?;
+        let target = TargetOptions {
+            name: options.name.clone(),
+            url: options.url.clone(),
+            secrets: Some(options.secrets.clone()),
+            in_flight_max: options.in_flight_max,
+            breaker: options.breaker,
+        };
+        let target = Target::new(target, client, clock).map_err(|error| match error {
+            TargetError::Url(source) => HookError::Url { name: name(), source },
+            TargetError::InFlight => setting(&error.to_string()),
+        })?;
         if options.retry.attempts_max == 0 {
             return Err(setting("attempts_max must be at least 1"));
         }
         if options.call.total_timeout > options.message_timeout {
             return Err(setting("the timeout of a call is longer than the timeout of a message"));
         }
-        let client =
-            BoundedClient::new(options.guard.clone(), options.call, Redirects::KeepingMethod)
-                .map_err(|error| setting(&error.to_string()))?;
         Ok(Webhook {
-            url,
-            client,
-            clock,
-            breaker: Mutex::new(Breaker::new(options.breaker)),
+            target,
             budget: Mutex::new(RetryBudget::new(&options.retry, Instant::now().into_std())),
-            bulkhead: Semaphore::new(options.in_flight_max),
-            last_error: Mutex::new(None),
-            metrics: TargetMetrics::default(),
+            figures: MessageFigures::default(),
             options,
         })
     }
@@ -243,36 +234,45 @@ impl Webhook {
         &self.options.name
     }
 
-    pub(super) fn metrics(&self) -> &TargetMetrics {
-        &self.metrics
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(super) fn figures(&self) -> &MessageFigures {
+        &self.figures
     }
 
     /// What an operator sees.
     #[must_use]
     pub fn view(&self) -> HookView {
-        let now = Instant::now().into_std();
-        let breaker = self.breaker.lock();
-        let mut shown = self.url.clone();
-        shown.set_query(None);
-        shown.set_fragment(None);
+        let TargetView {
+            name,
+            url,
+            breaker,
+            open_for,
+            failures_in_a_row,
+            in_flight,
+            calls,
+            last_error,
+        } = self.target.view();
         HookView {
-            name: self.options.name.clone(),
-            url: shown.to_string(),
-            breaker: breaker.state(now),
-            open_for: breaker.open_for(now),
-            failures_in_a_row: breaker.failures_in_a_row(),
-            in_flight: self.options.in_flight_max - self.bulkhead.available_permits(),
-            waiting: self.metrics.waiting.get(),
-            calls: self.metrics.calls(),
-            retries: self.metrics.retries.get(),
-            dead: self.metrics.dead.get(),
-            last_error: self.last_error.lock().clone(),
+            name,
+            url,
+            breaker,
+            open_for,
+            failures_in_a_row,
+            in_flight,
+            waiting: self.figures.waiting.get(),
+            calls,
+            retries: self.figures.retries.get(),
+            dead: self.figures.dead.get(),
+            last_error,
         }
     }
 
     /// An operator knows that the target is back.
     pub fn reset_breaker(&self) {
-        self.breaker.lock().reset();
+        self.target.reset_breaker();
     }
 
     /// Sends the message and returns the replies; `attempts_before` were made by earlier runs. May be
@@ -284,7 +284,7 @@ impl Webhook {
     ) -> Result<Vec<ReplyBody>, HookFailure> {
         let result = self.call_until_done(message, attempts_before).await;
         if let Err(failure) = &result {
-            self.metrics.dead.increment();
+            self.figures.dead.increment();
             debug!(target: "naru::hooks", hook = %self.options.name, %failure, "message failed");
         }
         result
@@ -303,21 +303,20 @@ impl Webhook {
         };
         self.budget.lock().first_attempt();
         loop {
-            let permit = waiter.bulkhead().await?;
+            let place = waiter.bulkhead().await?;
             let now = Instant::now();
-            let permission = self.breaker.lock().ask(now.into_std());
-            let ticket = match permission {
-                Permission::Go(ticket) => BreakerTicket { hook: self, ticket: Some(ticket) },
-                Permission::Wait(wait) => {
-                    drop(permit);
+            let pass = match self.target.ask() {
+                Ok(pass) => pass,
+                Err(wait) => {
+                    drop(place);
                     waiter.until(now + wait, "its circuit breaker is open").await?;
                     continue;
                 }
             };
             waiter.attempts += 1;
             let attempt = attempts_before + waiter.attempts;
-            let called = self.call_once(message, attempt, ticket).await;
-            drop(permit);
+            let called = self.call_once(message, attempt, pass).await;
+            drop(place);
             let error = match called {
                 Ok(body) => {
                     return parse_replies(&body).map_err(|error| HookFailure::Reply {
@@ -361,7 +360,7 @@ impl Webhook {
             let pause = BUDGET_PAUSE.mul_f64(0.5 + rand::random::<f64>());
             waiter.until(Instant::now() + pause, "its retry budget is spent").await?;
         }
-        self.metrics.retries.increment();
+        self.figures.retries.increment();
         Ok(())
     }
 
@@ -369,89 +368,17 @@ impl Webhook {
         &self,
         message: &HookMessage<'_>,
         attempt: u32,
-        mut ticket: BreakerTicket<'_>,
+        pass: Pass<'_>,
     ) -> Result<bytes::Bytes, CallError> {
         let body = message.to_json(attempt, self.options.reply_url.as_deref());
-        let headers = self.headers(message.id, &body);
-        let started = Instant::now();
-        let result = self.client.post(&self.url, headers, body).await;
-        self.metrics.observe(started.elapsed(), result.as_ref().err());
-        match &result {
-            Ok(_) => self.report(&mut ticket, CallEnd::Answered),
-            Err(error) => {
-                let reason = error.to_string();
-                *self.last_error.lock() = Some((self.clock.now(), reason));
-                // A refusal that another try cannot change is an answer: the target is alive.
-                let end = if error.may_retry() { CallEnd::Failed } else { CallEnd::Answered };
-                self.report(&mut ticket, end);
-            }
-        }
-        result
-    }
-
-    fn headers(&self, id: MessageId, body: &[u8]) -> HeaderMap {
-        let id = id.to_string();
-        let ascii = |text: &str| {
-            HeaderValue::from_str(text).expect("invariant: hex, digits and dashes are ASCII")
-        };
-        let mut signature = ascii(&self.options.secrets.sign(self.clock.now(), body));
-        signature.set_sensitive(true);
-        let pairs = [
-            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
-            (HeaderName::from_static("naru-signature"), signature),
-            (HeaderName::from_static("naru-delivery"), ascii(&id)),
-            (HeaderName::from_static("idempotency-key"), ascii(&format!("naru-{id}"))),
-            (HeaderName::from_static("traceparent"), ascii(&trace_parent(&id, rand::random()))),
-        ];
-        pairs.into_iter().collect()
-    }
-
-    fn report(&self, ticket: &mut BreakerTicket<'_>, end: CallEnd) {
-        let Some(ticket) = ticket.ticket.take() else { return };
-        let now = Instant::now().into_std();
-        let mut breaker = self.breaker.lock();
-        let before = breaker.state(now);
-        breaker.report(ticket, end, now);
-        let after = breaker.state(now);
-        drop(breaker);
-        match (before, after) {
-            // Changes of state are rare by construction: the pause doubles.
-            (BreakerState::Closed, BreakerState::Open) => {
-                self.metrics.openings.increment();
-                warn!(target: "naru::hooks", hook = %self.options.name, "circuit breaker opened");
-            }
-            (BreakerState::HalfOpen, BreakerState::Closed) => {
-                info!(target: "naru::hooks", hook = %self.options.name, "circuit breaker closed");
-            }
-            _ => {}
-        }
+        let delivery = message.id.to_string();
+        let limit = self.options.call.total_timeout;
+        self.target.post(pass, &delivery, HeaderMap::new(), body.into(), limit).await
     }
 }
 
 /// About how long a message waits between two looks at a spent retry budget (guessed).
 const BUDGET_PAUSE: Duration = Duration::from_secs(1);
-
-/// One trace for all attempts of a message, one span each (W3C Trace Context).
-fn trace_parent(delivery: &str, span: u64) -> String {
-    let digest = Sha256::digest(format!("naru-delivery-{delivery}").as_bytes());
-    let trace = digest[..16].iter().fold(0_u128, |all, byte| (all << 8) | u128::from(*byte));
-    // Zero ids are invalid in that format.
-    format!("00-{:032x}-{:016x}-01", trace.max(1), span.max(1))
-}
-
-/// Reports an abandoned call when it is dropped without a report, so that a half-open breaker does not
-/// wait for ever for a trial that was cancelled.
-struct BreakerTicket<'a> {
-    hook: &'a Webhook,
-    ticket: Option<Ticket>,
-}
-
-impl Drop for BreakerTicket<'_> {
-    fn drop(&mut self) {
-        let hook = self.hook;
-        hook.report(self, CallEnd::Abandoned);
-    }
-}
 
 /// One message's patience.
 struct Waiter<'a> {
@@ -462,14 +389,14 @@ struct Waiter<'a> {
 }
 
 impl<'a> Waiter<'a> {
-    async fn bulkhead(&self) -> Result<tokio::sync::SemaphorePermit<'a>, HookFailure> {
+    async fn bulkhead(&self) -> Result<Place<'a>, HookFailure> {
         let hook = self.hook;
-        if let Ok(permit) = hook.bulkhead.try_acquire() {
-            return Ok(permit);
+        if let Some(place) = hook.target.try_place() {
+            return Ok(place);
         }
-        let _waiting = hook.metrics.wait();
-        match timeout_at(self.deadline, hook.bulkhead.acquire()).await {
-            Ok(permit) => Ok(permit.expect("invariant: the bulkhead is never closed")),
+        let _waiting = hook.figures.wait();
+        match timeout_at(self.deadline, hook.target.place()).await {
+            Ok(place) => Ok(place),
             Err(_elapsed) => Err(self.expired("its calls in flight are at the limit")),
         }
     }
@@ -479,7 +406,7 @@ impl<'a> Waiter<'a> {
             // Waiting on would hold up the room for nothing.
             return Err(self.expired(cause));
         }
-        let _waiting = self.hook.metrics.wait();
+        let _waiting = self.hook.figures.wait();
         sleep_until(at).await;
         Ok(())
     }

@@ -3,10 +3,11 @@
 use naru_domain::Approval;
 use naru_domain::ports::{BotSettings, Devices, PurgeKind, Rooms, StoreError};
 use naru_domain::{DeviceKey, RoomKey};
+use naru_outbound::CallLimits;
 
 use super::*;
 use crate::Retention;
-use crate::hook::{CallLimits, HookBounds};
+use crate::hook::HookBounds;
 use crate::services::tidy_memory;
 use crate::settings::Settings;
 

@@ -155,10 +155,12 @@ pub trait Bus: Send + Sync + 'static {
 /// Where the in-process bus keeps the history of namespaces that outlive the process.
 #[async_trait]
 pub trait History: Send + Sync + 'static {
-    /// Keeps publications of any channels, in order, all or none, as durable as asked.
+    /// Keeps publications of any channels, in order, all or none, as durable as asked; and forgets, in
+    /// the same transaction, those of the channels in `forget` up to and including the offset.
     async fn append(
         &self,
         publications: &[(ChannelName, Arc<Publication>)],
+        forget: &[(ChannelName, Offset)],
         durability: Durability,
     ) -> Result<(), super::StoreError>;
 
@@ -170,6 +172,11 @@ pub trait History: Send + Sync + 'static {
         after: Offset,
         limit: usize,
     ) -> Result<Option<(Epoch, Offset, Vec<Arc<Publication>>)>, super::StoreError>;
+
+    /// The epoch of channels that nothing was kept of yet, the same for the whole life of the store:
+    /// `proposed` when it is asked for the first time. So whoever waits for the first publication of a
+    /// channel has a position that outlives the process.
+    async fn first_epoch(&self, proposed: Epoch) -> Result<Epoch, super::StoreError>;
 
     /// Forgets publications of the channel up to and including `up_to`. The top offset stays known.
     async fn trim(&self, channel: &ChannelName, up_to: Offset) -> Result<(), super::StoreError>;

@@ -17,6 +17,7 @@ pub use gate::{
     SubscribeClaims, SubscribeGrant, SubscribeOverride, TokenError, TokenVerifier,
 };
 pub use store::{
-    Accounts, Audit, BotSettings, ChatLog, DeliveryJournal, Devices, Ledger, Maintenance,
-    MigrationState, Monitors, PurgeKind, Rooms, Schedules, StoreError, Tokens,
+    Accounts, Audit, BotSettings, ChatLog, DeliveryJournal, Devices, KeptWork, Ledger, Maintenance,
+    MigrationState, Monitors, PurgeKind, Rooms, Schedules, StoreError, Tokens, WorkBatch, WorkKey,
+    WorkQueues,
 };

@@ -1,5 +1,8 @@
 //! Store ports, one narrow trait per concern. One adapter implements them all over one pool.
 
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::phone::{Approval, PhoneHello};
@@ -8,7 +11,10 @@ use crate::work::{
     LedgerReceipt, MessageFilter, MessageRecord, Page, PingSample, Recovered, ReplyRecord,
     RoomRecord, Schedule, ScheduleRun, SystemSample, TokenRecord,
 };
-use crate::{BotName, DeviceKey, Durability, MessageId, Offset, RoomKey, ScheduleId, Timestamp};
+use crate::{
+    BotName, ChannelName, DeviceKey, Durability, Epoch, MessageId, Offset, Publication, RoomKey,
+    ScheduleId, Timestamp, WorkNumber,
+};
 
 /// What can go wrong in the store, split by what the caller does about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -327,6 +333,74 @@ pub trait Audit: Send + Sync + 'static {
 
     /// Walks the whole chain.
     async fn verify_audit(&self) -> Result<AuditVerdict, StoreError>;
+}
+
+/// A message of a work queue, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptWork {
+    /// Its number, never that of another kept message. In each queue the order of numbers is the order.
+    pub number: WorkNumber,
+    /// Which life of a server gave out the number: together they are never used again.
+    pub life: Epoch,
+    /// Where it waits.
+    pub queue: ChannelName,
+    /// What it is. Its position means nothing and is not kept.
+    pub publication: Arc<Publication>,
+    /// How often it was delivered, as far as that was told.
+    pub deliveries: u32,
+}
+
+/// An idempotency key that a message of a queue was sent with. It outlives the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkKey {
+    /// The number of the message.
+    pub number: WorkNumber,
+    /// The queue in which the key counts.
+    pub queue: ChannelName,
+    /// The key.
+    pub key: Arc<str>,
+    /// When the message was sent.
+    pub at: Timestamp,
+}
+
+/// What changes in the kept work queues: applied in the order of the fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WorkBatch {
+    /// Numbers of messages whose adding had no clear end: they leave with their keys, as if they had
+    /// never been added.
+    pub withdraw: Option<RangeInclusive<u64>>,
+    /// New messages. Those that were sent with a key have it kept, too.
+    pub add: Vec<KeptWork>,
+    /// How often messages were delivered by now.
+    pub delivered: Vec<(WorkNumber, u32)>,
+    /// Messages that are done. Their keys stay. One that is not there is done already.
+    pub done: Vec<WorkNumber>,
+    /// Keys of messages with smaller numbers are forgotten.
+    pub forget_keys_below: Option<WorkNumber>,
+}
+
+/// Work queues that outlive the process.
+#[async_trait]
+pub trait WorkQueues: Send + Sync + 'static {
+    /// Keeps the whole batch in one transaction, as durable as asked, or nothing of it. A call that
+    /// nobody waits for any more takes effect before later calls, or not at all.
+    async fn keep_work(
+        &self,
+        batch: Arc<WorkBatch>,
+        durability: Durability,
+    ) -> Result<(), StoreError>;
+
+    /// Kept messages of all queues with numbers above `after`, by number, at most `limit`, and fewer if
+    /// they are large. None only if there are no more.
+    async fn load_work(&self, after: WorkNumber, limit: usize)
+    -> Result<Vec<KeptWork>, StoreError>;
+
+    /// Kept keys of messages with numbers above `after`, by number, at most `limit`.
+    async fn load_work_keys(
+        &self,
+        after: WorkNumber,
+        limit: usize,
+    ) -> Result<Vec<WorkKey>, StoreError>;
 }
 
 /// What retention may remove.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use naru_domain::ports::{BusError, HistoryPage, HistoryQuery, Post, PublishVerdict};
-use naru_domain::{ChannelName, Epoch, Offset, PartyInfo, Position, PublicationMeta};
+use naru_domain::ports::{BusError, Post, PublishVerdict};
+use naru_domain::{ChannelName, PartyInfo, PublicationMeta};
 use naru_hub::access::{Asker, Namespace};
+use naru_hub::{PageError, PageQuery};
 use naru_wire::centrifuge::{
     Answer, ErrorCode, HistoryRequest, HistoryResult, Protocol, PublishRequest, Request,
     RpcRequest, is_json,
@@ -119,8 +120,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         if !namespace.may_read_history(asker) {
             return Err(ErrorCode::PermissionDenied.into());
         }
-        let max = self.shared.options.history_max;
-        let page = read_history(&self.shared.hub, &channel, &request, max).await?;
+        let query = PageQuery {
+            since: request.since.as_ref().map(|since| (since.offset, since.epoch.as_str())),
+            limit: request.limit.into(),
+            limit_max: self.shared.options.history_max,
+            reverse: request.reverse,
+        };
+        let page = self.shared.hub.history_page(&channel, query).await;
+        let page = page.map_err(|error| page_error(&error))?;
         let protocol = self.protocol();
         let tags: Vec<_> = page.publications.iter().map(|each| outlet::tags(each)).collect();
         let views: Vec<_> = page
@@ -189,46 +196,10 @@ fn bus_error(error: &BusError) -> Denied {
     }
 }
 
-/// A page of history as the protocol asks for it.
-async fn read_history(
-    hub: &naru_hub::Hub,
-    channel: &ChannelName,
-    request: &HistoryRequest,
-    max: usize,
-) -> Result<HistoryPage, Denied> {
-    let limit = match request.limit {
-        0 => 0,
-        limit if limit < 0 => max,
-        limit => usize::try_from(limit).unwrap_or(max).min(max),
-    };
-    let read =
-        |query| async move { hub.history(channel, query).await.map_err(|error| bus_error(&error)) };
-    let top = read(HistoryQuery { since: None, limit: 0 }).await?.top;
-    let since = match &request.since {
-        None => None,
-        Some(since) => {
-            let epoch = match since.epoch.as_str() {
-                "" => top.epoch,
-                raw => Epoch::parse(raw).ok_or(ErrorCode::UnrecoverablePosition)?,
-            };
-            if epoch != top.epoch {
-                return Err(ErrorCode::UnrecoverablePosition.into());
-            }
-            Some(Position { epoch, offset: Offset(since.offset) })
-        }
-    };
-    if !request.reverse {
-        return read(HistoryQuery { since, limit }).await;
+fn page_error(error: &PageError) -> Denied {
+    match error {
+        PageError::OtherEpoch => ErrorCode::UnrecoverablePosition.into(),
+        PageError::BelowTheFirst => ErrorCode::BadRequest.into(),
+        PageError::Bus(error) => bus_error(error),
     }
-    if since.is_some_and(|since| since.offset == Offset(0)) {
-        return Err(ErrorCode::BadRequest.into());
-    }
-    // Newest first, going down from `since` or from the top.
-    let below = since.map_or(top.offset.0.saturating_add(1), |since| since.offset.0);
-    let from = below.saturating_sub(1).saturating_sub(limit as u64);
-    let from = Position { epoch: top.epoch, offset: Offset(from) };
-    let mut page = read(HistoryQuery { since: Some(from), limit }).await?;
-    page.publications.retain(|each| each.position.offset.0 < below);
-    page.publications.reverse();
-    Ok(page)
 }

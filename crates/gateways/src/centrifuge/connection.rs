@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::outlet::{ClientOutlet, frame};
-use super::{ClientGateway, Opening, Shared, Socket};
+use super::{ClientGateway, Opening, Shared};
+use crate::connections::{Socket, introduced, report_gone};
 use crate::limits::FrameRate;
 use crate::outgoing::{END, Outgoing, SharedTcp};
 use crate::ws::{WsConnection, WsEvent};
@@ -131,11 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let reason = ending.reason;
         Box::pin(self.leave(ending)).await;
         if let Some(party) = party {
-            if let Some(backend) = &self.shared.backend
-                && backend.events().disconnected
-            {
-                backend.disconnected(&party.caller, reason.label());
-            }
+            report_gone(self.shared.backend.as_ref(), &party.caller, reason);
             debug!(
                 target: "naru::client", client = %party.caller.client, user = %party.caller.user,
                 reason = reason.label(), "client disconnected",
@@ -147,20 +144,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     /// Until the client has said who it is.
     async fn introduction(&mut self, stop: CancellationToken) -> Result<(), End> {
         let limit = self.shared.options.stale_timeout;
-        let introduced = async {
+        let introduction = async {
             while self.party.is_none() {
                 let event = poll_fn(|cx| self.poll_event(cx)).await;
                 self.on_event(event).await?;
             }
             Ok(())
         };
-        tokio::select! {
-            () = stop.cancelled() => Err(CloseReason::Shutdown.into()),
-            introduced = timeout(limit, introduced) => match introduced {
-                Ok(introduced) => introduced,
-                Err(_elapsed) => Err(CloseReason::HandshakeTimeout.into()),
-            },
-        }
+        introduced(introduction, limit, stop).await
     }
 
     async fn talk(&mut self) -> End {

@@ -10,7 +10,7 @@ mod subscribe;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
@@ -19,14 +19,12 @@ use naru_domain::{Clock, CloseReason};
 use naru_hub::Hub;
 use naru_hub::access::Namespaces;
 use naru_wire::centrifuge::{DisconnectCode, Protocol};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 pub use counters::ClientCounters;
 
-use crate::limits::{Admission, AdmissionLimits, Permit, Refused};
+use crate::connections::{Connections, Socket};
+use crate::limits::{AdmissionLimits, Permit, Refused};
 use crate::turns::Turns;
 use crate::ws::WsOptions;
 
@@ -130,22 +128,8 @@ impl Shared {
 #[derive(Clone)]
 pub struct ClientGateway {
     shared: Arc<Shared>,
-    admission: Admission,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    connections: Connections,
 }
-
-/// An upgraded connection.
-pub enum Socket {
-    /// Plain TCP: others than its task may write to it.
-    Plain(TcpStream),
-    /// Anything else, such as TLS.
-    Boxed(Box<dyn Io>),
-}
-
-/// A byte stream.
-pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Io for T {}
 
 /// How a connection was opened.
 #[derive(Clone, Debug)]
@@ -176,7 +160,8 @@ impl ClientGateway {
             naru_wire::centrifuge::append_ping(protocol, &mut ping);
             outlet::frame(protocol, &ping)
         };
-        let admission = Admission::new(options.admission);
+        let connections =
+            Connections::new(KIND, hub.clone(), options.admission, options.farewell_spread);
         let shared = Shared {
             options,
             hub,
@@ -189,12 +174,7 @@ impl ClientGateway {
             json_ping: ping(Protocol::Json),
             protobuf_ping: ping(Protocol::Protobuf),
         };
-        ClientGateway {
-            shared: Arc::new(shared),
-            admission,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        }
+        ClientGateway { shared: Arc::new(shared), connections }
     }
 
     /// The options of namespaces that it goes by.
@@ -211,10 +191,7 @@ impl ClientGateway {
 
     /// Asks for a place for a connection that is about to be upgraded.
     pub fn admit(&self, peer: SocketAddr) -> Result<Permit, Refused> {
-        if self.stop.is_cancelled() {
-            return Err(Refused::Total);
-        }
-        let admitted = self.admission.admit(peer.ip(), Instant::now());
+        let admitted = self.connections.admit(peer);
         if admitted.is_err() {
             self.shared.counters.refused.increment();
         }
@@ -228,45 +205,16 @@ impl ClientGateway {
         opening: Opening,
         upgraded: impl Future<Output = Option<(Socket, BytesMut)>> + Send + 'static,
     ) {
-        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-        self.tasks.spawn(async move {
-            let Some((socket, leftover)) = upgraded.await else { return };
-            connection::run(socket, leftover, opening, shared, stop).await;
-            drop(permit);
+        let shared = Arc::clone(&self.shared);
+        self.connections.serve(permit, upgraded, |socket, leftover, stop| {
+            connection::run(socket, leftover, opening, shared, stop)
         });
     }
 
     /// Turns the wheel until told to stop; then tells everybody to go, spread over a while, and waits for
     /// their connections to end. The caller bounds that wait.
     pub async fn run(self, stop: CancellationToken) {
-        let turning = CancellationToken::new();
-        let turns = self.shared.turns.run(turning.clone());
-        tokio::pin!(turns);
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = &mut turns => {}
-        }
-        self.stop.cancel();
-        self.tasks.close();
-        let farewell = async {
-            self.say_goodbye().await;
-            self.tasks.wait().await;
-            turning.cancel();
-        };
-        tokio::join!(farewell, turns);
-    }
-
-    async fn say_goodbye(&self) {
-        let clients = self.shared.hub.all_clients();
-        let clients: Vec<_> = clients.into_iter().filter(|each| each.kind() == KIND).collect();
-        let steps = u32::try_from(clients.len().div_ceil(64)).unwrap_or(u32::MAX).max(1);
-        let pause = self.shared.options.farewell_spread / steps;
-        for batch in clients.chunks(64) {
-            for client in batch {
-                client.close(&CloseReason::Shutdown.into());
-            }
-            tokio::time::sleep(pause).await;
-        }
+        self.connections.run(stop, |over| self.shared.turns.run(over)).await;
     }
 
     fn ws_options(shared: &Shared, opening: &Opening) -> WsOptions {

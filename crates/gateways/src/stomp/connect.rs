@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use naru_domain::ports::{Caller, Credentials, Login, TokenError};
-use naru_domain::{PartyInfo, Timestamp};
+use naru_domain::{Durability, PartyInfo, Timestamp};
 use naru_hub::{Client, ClientSpec, Connected, Outlet};
 use naru_wire::stomp::session::{Connect, SubscriptionKey};
 use naru_wire::stomp::{Connected as ConnectedFrame, Headers, encode_connected};
@@ -27,6 +27,8 @@ pub(super) struct Party {
     pub(super) expires_at: Option<Timestamp>,
     pub(super) subs: Vec<Sub>,
     pub(super) jobs: Vec<Job>,
+    /// How durably the ends of messages of queues have to be kept before the next receipt.
+    pub(super) owed: Durability,
     /// The connection as the hub knows it. A client is in a channel once; STOMP lets a connection
     /// subscribe to the same channel again, and then it is several.
     pub(super) faces: Vec<Connected>,
@@ -123,6 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             expires_at: credentials.expires_at,
             subs: Vec::new(),
             jobs: Vec::new(),
+            owed: Durability::Memory,
             faces: vec![face],
             token: None,
         }));

@@ -27,7 +27,7 @@ use super::listener::prepare;
 use super::outlet::{CUT, DELIVER, WORK};
 use super::trouble::{End, Trouble};
 use super::{Shared, StompOpening};
-use crate::centrifuge::Socket;
+use crate::connections::{Socket, introduced, report_gone};
 use crate::limits::FrameRate;
 use crate::outgoing::{END, Outgoing, SharedTcp};
 use crate::ws::{WsConnection, WsOptions};
@@ -140,11 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let reason = end.reason;
         drop(self.session.close());
         if let Some(party) = party {
-            if let Some(backend) = &self.shared.ports.backend
-                && backend.events().disconnected
-            {
-                backend.disconnected(&party.caller, reason.label());
-            }
+            report_gone(self.shared.ports.backend.as_ref(), &party.caller, reason);
             debug!(
                 target: "naru::stomp", client = %party.caller.client, user = %party.caller.user,
                 reason = reason.label(), "client disconnected",
@@ -157,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     /// Until the client has said who it is.
     async fn introduction(&mut self, stop: CancellationToken) -> Result<(), End> {
         let limit = self.shared.options.connect_timeout;
-        let introduced = async {
+        let introduction = async {
             let leftover = std::mem::take(&mut self.leftover);
             if !leftover.is_empty() {
                 self.on_bytes(leftover).await?;
@@ -168,13 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             }
             Ok(())
         };
-        tokio::select! {
-            () = stop.cancelled() => Err(CloseReason::Shutdown.into()),
-            introduced = timeout(limit, introduced) => match introduced {
-                Ok(introduced) => introduced,
-                Err(_elapsed) => Err(CloseReason::HandshakeTimeout.into()),
-            },
-        }
+        introduced(introduction, limit, stop).await
     }
 
     async fn talk(&mut self) -> End {
@@ -311,7 +301,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             Action::Settle(settle) => self.settle(&settle),
             Action::Commit(steps) => self.commit(steps).await,
             Action::Disconnect => {
-                self.save_positions().await.map_err(|trouble| trouble.end(receipt.clone()))?;
+                let kept = match self.save_positions().await {
+                    Ok(()) if receipt.is_some() => self.keep_settled().await,
+                    saved => saved,
+                };
+                kept.map_err(|trouble| trouble.end(receipt.clone()))?;
                 self.give_receipt(receipt.as_deref(), &Told::new());
                 return Err(End::quiet(CloseReason::PeerClosed));
             }
@@ -319,6 +313,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         // What a receipt says has taken effect is kept.
         let done = match (done, &receipt) {
             (Ok(told), Some(_)) if self.has_unsaved() => self.save_positions().await.map(|()| told),
+            (done, _) => done,
+        };
+        let done = match (done, &receipt) {
+            (Ok(told), Some(_)) if self.owes() => self.keep_settled().await.map(|()| told),
             (done, _) => done,
         };
         match done {

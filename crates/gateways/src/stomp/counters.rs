@@ -20,6 +20,7 @@ pub struct StompCounters {
     pub(super) resumed: Counter,
     pub(super) gaps: Counter,
     pub(super) dead_letters: Counter,
+    pub(super) dead_letters_failed: Counter,
     refused: [Counter; REFUSED.len()],
     frames: [Counter; Command::ALL.len()],
     errors: Errors,
@@ -131,6 +132,11 @@ impl MetricSource for StompCounters {
             "stomp_dead_letters",
             "Messages of queues that nobody could do",
             &self.dead_letters,
+        );
+        counter(
+            "stomp_dead_letters_failed",
+            "Dead letters that could not be published and stay in their queue until they can",
+            &self.dead_letters_failed,
         );
         counter("stomp_gaps", "Losses that subscribers were told of", &self.gaps);
         for ((_, why), value) in REFUSED.iter().zip(&self.refused) {

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{StompGateway, StompOpening};
-use crate::centrifuge::Socket;
+use crate::connections::Socket;
 use crate::tls::Tls;
 
 /// How long to wait after a failed accept: out of file descriptors, the next one fails at once, too.

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use naru_domain::ports::{Backend, Logins, Post, TokenVerifier};
-use naru_domain::{Clock, CloseReason};
+use naru_domain::Clock;
+use naru_domain::ports::{Backend, Logins, TokenVerifier};
 use naru_hub::Hub;
 use naru_hub::access::Namespaces;
 use naru_hub::queue::Queues;
@@ -31,7 +31,6 @@ use naru_wire::stomp::session::SessionLimits;
 use naru_wire::stomp::{HEART_BEAT, HeartBeat, Limits, SUBPROTOCOLS, Version};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 pub use counters::StompCounters;
@@ -40,8 +39,8 @@ pub use names::{
     DEAD_NAMESPACE, DURABLE_NAMESPACE, QUEUE_NAMESPACE, TEMP_NAMESPACE, USER_NAMESPACE,
 };
 
-use crate::centrifuge::Socket;
-use crate::limits::{Admission, AdmissionLimits, Permit, Refused};
+use crate::connections::{Connections, Socket};
+use crate::limits::{AdmissionLimits, Permit, Refused};
 use crate::turns::Turns;
 
 /// What the hub calls clients of this gateway.
@@ -161,9 +160,7 @@ impl Shared {
 #[derive(Clone)]
 pub struct StompGateway {
     shared: Arc<Shared>,
-    admission: Admission,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    connections: Connections,
 }
 
 /// How a connection was opened.
@@ -190,7 +187,8 @@ impl StompGateway {
     /// A gateway without connections.
     #[must_use]
     pub fn new(options: StompOptions, ports: StompPorts) -> StompGateway {
-        let admission = Admission::new(options.admission);
+        let connections =
+            Connections::new(KIND, ports.hub.clone(), options.admission, options.farewell_spread);
         let bare = Bytes::from_static(HEART_BEAT);
         let shared = Shared {
             session_limits: Arc::new(options.session.clone()),
@@ -202,12 +200,7 @@ impl StompGateway {
             heart_beats: [bare.clone(), link::wrap(true, bare)],
             message_ids: (rand::random(), AtomicU64::new(0)),
         };
-        StompGateway {
-            shared: Arc::new(shared),
-            admission,
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-        }
+        StompGateway { shared: Arc::new(shared), connections }
     }
 
     /// The names of our WebSocket subprotocols, best first.
@@ -224,10 +217,7 @@ impl StompGateway {
 
     /// Asks for a place for a connection.
     pub fn admit(&self, peer: SocketAddr) -> Result<Permit, Refused> {
-        if self.stop.is_cancelled() {
-            return Err(Refused::Total);
-        }
-        let admitted = self.admission.admit(peer.ip(), std::time::Instant::now());
+        let admitted = self.connections.admit(peer);
         if let Err(why) = &admitted {
             self.shared.counters.refused(*why);
         }
@@ -241,70 +231,41 @@ impl StompGateway {
         opening: StompOpening,
         opened: impl Future<Output = Option<(Socket, BytesMut)>> + Send + 'static,
     ) {
-        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-        self.tasks.spawn(async move {
-            // Boxed: it is gone when the connection is idle.
-            let Some((socket, leftover)) = Box::pin(opened).await else { return };
-            connection::run(socket, leftover, opening, shared, stop).await;
-            drop(permit);
+        let shared = Arc::clone(&self.shared);
+        self.connections.serve(permit, opened, |socket, leftover, stop| {
+            connection::run(socket, leftover, opening, shared, stop)
         });
     }
 
     /// Turns the wheel until told to stop; then tells everybody to go, spread over a while, and waits for
     /// their connections to end. The caller bounds that wait.
     pub async fn run(self, stop: CancellationToken) {
-        let turning = CancellationToken::new();
-        let turns = async {
-            let (turns, sweeps) = (turning.clone(), turning.clone());
-            tokio::join!(self.shared.turns.run(turns), self.bury(sweeps));
+        let this = &self;
+        let chores = |over: CancellationToken| async move {
+            let keeping = CancellationToken::new();
+            let work = async {
+                tokio::join!(this.shared.turns.run(over.clone()), this.sweep(over));
+                // Nobody does anything with the queues any more.
+                keeping.cancel();
+            };
+            tokio::join!(work, this.shared.ports.queues.run(keeping.clone()));
         };
-        tokio::pin!(turns);
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = &mut turns => {}
-        }
-        self.stop.cancel();
-        self.tasks.close();
-        let farewell = async {
-            self.say_goodbye().await;
-            self.tasks.wait().await;
-            turning.cancel();
-        };
-        tokio::join!(farewell, turns);
+        self.connections.run(stop, chores).await;
     }
 
     /// Takes work away from those who take too long for it, and publishes what nobody could do.
-    async fn bury(&self, stop: CancellationToken) {
+    async fn sweep(&self, stop: CancellationToken) {
         const EVERY: Duration = Duration::from_secs(1);
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let ports = &self.shared.ports;
+        let mut is_failing = false;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            for (queue, dead) in ports.queues.sweep() {
-                self.shared.counters.dead_letters.increment();
-                let Some(channel) = work::dead_letter(&queue) else { continue };
-                let post =
-                    Post { data: dead.data.clone(), meta: dead.meta.clone(), ..Post::default() };
-                if let Err(error) = ports.hub.publish(&channel, post).await {
-                    warn!(target: "naru::stomp", %error, %queue, "a dead letter was lost");
-                }
+            let dead = self.shared.ports.queues.sweep();
+            let buried = self.shared.bury(&dead).await;
+            if let (false, Err(error)) = (is_failing, &buried) {
+                warn!(target: "naru::stomp", %error, "dead letters stay in their queues for now");
             }
-        }
-    }
-
-    async fn say_goodbye(&self) {
-        const AT_ONCE: usize = 64;
-        let clients = self.shared.ports.hub.all_clients();
-        let clients: Vec<_> = clients.into_iter().filter(|each| each.kind() == KIND).collect();
-        let steps = u32::try_from(clients.len().div_ceil(AT_ONCE)).unwrap_or(u32::MAX).max(1);
-        let pause = self.shared.options.farewell_spread / steps;
-        for batch in clients.chunks(AT_ONCE) {
-            for client in batch {
-                client.close(&CloseReason::Shutdown.into());
-            }
-            if clients.len() > AT_ONCE {
-                tokio::time::sleep(pause).await;
-            }
+            is_failing = buried.is_err();
         }
     }
 }

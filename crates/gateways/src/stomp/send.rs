@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::connection::{Talk, Told};
 use super::names::{self, USER_NAMESPACE};
 use super::trouble::Trouble;
+use super::work;
 
 /// Something that is allowed and only has to be done.
 pub(super) enum Errand {
@@ -175,9 +176,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
 
     async fn carry_out(&mut self, errand: Errand) -> Result<(), Trouble> {
         let ports = &self.shared.ports;
-        let (channel, post) = match errand {
-            Errand::Publish(channel, post) => (channel, post),
-            Errand::Work(queue, post) => return self.enqueue(&queue, post),
+        let (name, post, is_work) = match errand {
+            Errand::Publish(channel, post) => (channel, post, false),
+            Errand::Work(queue, post) => (queue, post, true),
             Errand::Call { method, data, answer } => {
                 let (Some(party), Some(backend)) = (&self.party, &ports.backend) else {
                     return Err(Trouble::internal());
@@ -187,19 +188,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 let tags =
                     correlation.map(|id| ("correlation-id".into(), id)).into_iter().collect();
                 let meta = PublicationMeta { tags, ..PublicationMeta::default() };
-                (channel, Post { meta: Some(Arc::new(meta)), ..Post::new(answered) })
+                let post = Post { meta: Some(Arc::new(meta)), ..Post::new(answered) };
+                (channel, post, false)
             }
         };
-        let mut published = pin!(ports.hub.publish(&channel, post));
-        let published = match poll!(published.as_mut()) {
-            Poll::Ready(published) => published,
+        let mut done = pin!(async {
+            if is_work {
+                return work::enqueue(ports, &name, post).await;
+            }
+            let published = ports.hub.publish(&name, post).await;
+            published.map(drop).map_err(|error| Trouble::from(&error))
+        });
+        match poll!(done.as_mut()) {
+            Poll::Ready(done) => done,
             Poll::Pending => {
                 // It takes a while: what the client waits for must not wait for it as well.
                 self.out.flush();
-                published.await
+                done.await
             }
-        };
-        published.map(drop).map_err(|error| Trouble::from(&error))
+        }
     }
 }
 

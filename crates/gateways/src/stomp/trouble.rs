@@ -4,6 +4,7 @@
 use naru_domain::CloseReason;
 use naru_domain::ports::{BusError, Refusal};
 use naru_hub::Ending;
+use naru_hub::queue::{NotKept, SendError};
 use naru_wire::stomp::session::Fatal;
 use naru_wire::stomp::{BadFrame, ErrorFrame};
 
@@ -72,6 +73,21 @@ impl From<&BusError> for Trouble {
             BusError::Unavailable { .. } => {
                 Trouble::unavailable("the message could not be kept; it may be sent again")
             }
+        }
+    }
+}
+
+impl From<&NotKept> for Trouble {
+    fn from(_: &NotKept) -> Trouble {
+        Trouble::unavailable("the store of work queues does not answer; nothing was kept")
+    }
+}
+
+impl From<&SendError> for Trouble {
+    fn from(error: &SendError) -> Trouble {
+        match error {
+            SendError::Full(_) => Trouble::queue_full("the queue is full; send again later"),
+            SendError::NotKept(error) => Trouble::from(error),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use naru_domain::{ChannelName, Epoch, Offset, Position, Publication};
+use futures_util::future::join_all;
+use naru_domain::ports::{BusError, Post};
+use naru_domain::{ChannelName, Durability, Epoch, Offset, Position, Publication, WorkNumber};
 use naru_hub::access::{Asker, MaySubscribe};
-use naru_hub::queue::{Consumer, Number, Taken};
+use naru_hub::queue::{Consumer, DeadLetter};
 use naru_wire::stomp::session::{AckMode, Delivery, Outcome, Settle, Subscribe, SubscriptionKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -13,6 +15,10 @@ use super::names::{self, QUEUE_NAMESPACE};
 use super::send::refused_name;
 use super::trouble::Trouble;
 use super::voice::Aside;
+use super::{Shared, StompPorts};
+
+/// Dead letters that may share a group commit.
+const BURIED_AT_ONCE: usize = 64;
 
 /// A subscription to a queue.
 pub(super) struct Job {
@@ -20,6 +26,8 @@ pub(super) struct Job {
     id: Option<Box<str>>,
     destination: Box<str>,
     consumer: Consumer,
+    /// How long what is done must stay done.
+    durability: Durability,
     /// It has room for more only when the client has read something.
     is_stalled: bool,
 }
@@ -37,23 +45,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             true => Ok(queue),
             false => Err(Trouble::forbidden("you may not send to that queue")),
         }
-    }
-
-    /// Adds a message to a queue.
-    pub(super) fn enqueue(
-        &self,
-        queue: &ChannelName,
-        post: naru_domain::ports::Post,
-    ) -> Result<(), Trouble> {
-        let publication = Publication {
-            position: Position { epoch: Epoch(0), offset: Offset(0) },
-            data: post.data,
-            meta: post.meta,
-            at: self.shared.ports.clock.now(),
-            key: post.key,
-        };
-        let full = |_| Trouble::queue_full("the queue is full; send again later");
-        self.shared.ports.queues.send(queue, publication).map_err(full)
     }
 
     /// Becomes a consumer.
@@ -77,6 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 backend.subscribe(&party.caller, queue.as_str(), nothing).await?;
             }
         }
+        let durability = self.shared.ports.hub.namespace(&queue).durability;
         let consumer = self.shared.ports.queues.join(&queue, Arc::clone(&party.outlet) as _);
         let full = |_| Trouble::queue_full("there are too many queues");
         party.jobs.push(Job {
@@ -84,6 +76,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             id: subscribe.headers.get("id").filter(|id| !id.is_empty()).map(Box::from),
             destination: subscribe.destination().into(),
             consumer: consumer.map_err(full)?,
+            durability,
             is_stalled: false,
         });
         self.work(subscribe.key);
@@ -99,21 +92,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
 
     /// Deliveries of a queue were consumed or refused. False if the subscription is none of a queue.
     pub(super) fn settle_work(&mut self, settle: &Settle) -> bool {
-        let Some(party) = self.party.as_ref() else { return false };
+        let Some(party) = self.party.as_mut() else { return false };
         let Some(job) = party.jobs.iter().find(|job| job.key == settle.subscription) else {
             return false;
         };
-        for number in settle.deliveries.iter().map(|token| Number(*token)) {
+        for number in settle.deliveries.iter().map(|token| WorkNumber(*token)) {
             // What was taken away because it took too long is somebody else's by now.
             let _is_ours = match settle.outcome {
                 Outcome::Consumed => job.consumer.consumed(number),
                 Outcome::Refused => job.consumer.refused(number),
             };
         }
+        // Who refuses stands in line behind the others, and is woken when it is its turn.
         if settle.outcome == Outcome::Consumed {
+            party.owed = party.owed.max(job.durability);
             self.work(settle.subscription);
         }
         true
+    }
+
+    /// Whether something was acknowledged that is not known to be kept.
+    pub(super) fn owes(&self) -> bool {
+        self.party.as_ref().is_some_and(|party| party.owed > Durability::Memory)
+    }
+
+    /// Waits until what was acknowledged cannot come again.
+    pub(super) async fn keep_settled(&mut self) -> Result<(), Trouble> {
+        let Some(party) = self.party.as_mut().filter(|party| party.owed > Durability::Memory)
+        else {
+            return Ok(());
+        };
+        // It takes a while: what the client waits for must not wait for it as well.
+        self.out.flush();
+        let settled = self.shared.ports.queues.settled(party.owed).await;
+        settled.map_err(|error| Trouble::from(&error))?;
+        party.owed = Durability::Memory;
+        Ok(())
     }
 
     /// Whether a consumer waits for nothing but the client's reading.
@@ -154,26 +168,88 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         };
         let mode =
             self.session.subscription(key).map(naru_wire::stomp::session::Subscription::mode);
-        let Taken { number, publication, delivery } = taken;
-        let message_id = format!("{:x}-q{}", self.shared.message_ids.0, number.0);
-        let count = delivery.to_string();
+        let message_id = format!("{}-q{}", taken.life, taken.number);
+        let count = taken.delivery.to_string();
         let again = [("redelivered", "true"), ("delivery-count", count.as_str())];
         let aside = Aside {
             subscription: job.id.as_deref(),
             ack,
             message_id: &message_id,
-            headers: if delivery > 1 { &again } else { &[] },
+            headers: if taken.is_redelivered { &again } else { &[] },
         };
-        let frame = party.outlet.voice.message_to(&job.destination, &publication, aside);
+        let frame = party.outlet.voice.message_to(&job.destination, &taken.publication, aside);
         let _written_before_the_next_event = self.out.push(frame);
         if mode == Some(AckMode::Auto) {
-            job.consumer.consumed(number);
+            job.consumer.consumed(taken.number);
         }
     }
 }
 
-/// What becomes of a message that nobody could do.
-pub(super) fn dead_letter(queue: &ChannelName) -> Option<ChannelName> {
+/// Adds a message to a queue, and waits until it is kept as the rules of queues say.
+pub(super) async fn enqueue(
+    ports: &StompPorts,
+    queue: &ChannelName,
+    post: Post,
+) -> Result<(), Trouble> {
+    // One that nobody can do becomes a publication, and must fit there.
+    let (bytes, max) = (post.size_bytes(), ports.hub.data_bytes_max());
+    if bytes > max {
+        return Err(Trouble::from(&BusError::TooLarge { bytes, max }));
+    }
+    let publication = Publication {
+        position: Position { epoch: Epoch(0), offset: Offset(0) },
+        data: post.data,
+        meta: post.meta,
+        at: ports.clock.now(),
+        key: post.key,
+    };
+    let durability = ports.hub.namespace(queue).durability;
+    let sent = ports.queues.send(queue, publication, durability).await;
+    sent.map_err(|error| Trouble::from(&error))
+}
+
+/// Where messages go that nobody could do.
+fn dead_letter(queue: &ChannelName) -> Option<ChannelName> {
     let name = queue.as_str().strip_prefix(QUEUE_NAMESPACE)?.strip_prefix(':')?;
     ChannelName::parse(&format!("{}:{name}", names::DEAD_NAMESPACE)).ok()
+}
+
+impl Shared {
+    /// Publishes messages that nobody could do; only what has been kept there leaves its queue. Says why
+    /// some stay: they are tried again with the next call.
+    pub(super) async fn bury(&self, letters: &[DeadLetter]) -> Result<(), BusError> {
+        let mut result = Ok(());
+        for some in letters.chunks(BURIED_AT_ONCE) {
+            let published = join_all(some.iter().map(|letter| self.publish_dead(letter))).await;
+            for (letter, published) in some.iter().zip(published) {
+                match published {
+                    Ok(()) => {
+                        self.ports.queues.buried(letter);
+                        self.counters.dead_letters.increment();
+                    }
+                    Err(error) => {
+                        self.counters.dead_letters_failed.increment();
+                        result = Err(error);
+                    }
+                }
+            }
+            if let Err(BusError::Unavailable { .. }) = result {
+                break;
+            }
+        }
+        result
+    }
+
+    async fn publish_dead(&self, letter: &DeadLetter) -> Result<(), BusError> {
+        // A queue has a name that fits; without a place for its dead letters they would stay for ever.
+        let Some(channel) = dead_letter(&letter.queue) else { return Ok(()) };
+        let post = Post {
+            data: letter.publication.data.clone(),
+            meta: letter.publication.meta.clone(),
+            // If we die before it leaves its queue, it comes here again.
+            key: Some(format!("dead-letter {}-q{}", letter.life, letter.number).into()),
+            ..Post::default()
+        };
+        self.ports.hub.publish(&channel, post).await.map(drop)
+    }
 }

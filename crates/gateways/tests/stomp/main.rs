@@ -5,6 +5,7 @@
 
 mod ack;
 mod connect;
+mod kept_queues;
 mod queues;
 mod recover;
 mod send;

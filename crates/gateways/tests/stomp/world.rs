@@ -10,11 +10,11 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use naru_domain::clock::ManualClock;
 use naru_domain::ports::{
-    Backend, BackendEvents, Caller, Credentials, Login, Logins, NamespaceOptions, Post,
+    Backend, BackendEvents, Caller, Credentials, History, Login, Logins, NamespaceOptions, Post,
     PublishVerdict, Refreshed, Refusal, SubscribeClaims, SubscribeGrant, TokenError, TokenVerifier,
 };
 use naru_domain::{ChannelName, Durability, Timestamp};
-use naru_gateways::centrifuge::Socket;
+use naru_gateways::connections::Socket;
 use naru_gateways::stomp::{
     DEAD_NAMESPACE, DURABLE_NAMESPACE, QUEUE_NAMESPACE, StompGateway, StompOpening, StompOptions,
     StompPorts, TEMP_NAMESPACE, USER_NAMESPACE, WsOpening,
@@ -22,6 +22,8 @@ use naru_gateways::stomp::{
 use naru_hub::access::{Namespace, Namespaces};
 use naru_hub::queue::{QueueLimits, Queues};
 use naru_hub::{Hub, HubOptions, LocalBus, LocalBusOptions};
+use naru_testkit::bus_contract::MemoryHistory;
+use naru_testkit::memory_work::MemoryWork;
 use naru_wire::stomp::{Command, Decoder, Event, Frame, Limits, Version, encode_client_frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinSet;
@@ -38,6 +40,22 @@ pub(crate) struct World {
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: JoinSet<()>,
 }
+
+/// Enough for every test, and few enough to fill.
+const QUEUES: QueueLimits = QueueLimits {
+    count_max: 100,
+    bytes_max: 1 << 20,
+    total_bytes_max: 1 << 24,
+    deliveries_max: 5,
+    work_time_max: Duration::from_secs(1_800),
+    queues_max: 100,
+    keys_age_max: Duration::from_secs(600),
+    keys_count_max: 1_000,
+    commit_queue_max: 100,
+    commit_count_max: 10,
+    store_timeout: Duration::from_secs(10),
+    note_delay: Duration::from_millis(200),
+};
 
 /// Everything is allowed in channels without a namespace, which keep nothing; `kept:` keeps 5000 and
 /// `short:` 3; `closed:` allows nothing.
@@ -87,16 +105,38 @@ impl World {
     }
 
     pub(crate) fn with(options: StompOptions, backend: Option<Arc<dyn Backend>>) -> World {
+        World::over(options, backend, Queues::new(QUEUES), &[], None)
+    }
+
+    /// Queues, and what is given up of them, are on the disks of the test: another world over the same
+    /// ones is the next life of the server.
+    pub(crate) async fn keeping(work: &Arc<MemoryWork>, history: &Arc<MemoryHistory>) -> World {
+        let options = StompOptions { allow_anonymous: true, ..StompOptions::default() };
+        let queues = Queues::open(QUEUES, Arc::clone(work) as _, START).await.unwrap();
+        World::over(options, None, queues, &[QUEUE_NAMESPACE, DEAD_NAMESPACE], Some(history))
+    }
+
+    fn over(
+        options: StompOptions,
+        backend: Option<Arc<dyn Backend>>,
+        queues: Queues,
+        on_disk: &[&str],
+        history: Option<&Arc<MemoryHistory>>,
+    ) -> World {
         let clock = Arc::new(ManualClock::new(START));
-        let (rules, kept) = namespaces();
+        let (rules, mut kept) = namespaces();
+        for name in on_disk {
+            kept.entry((*name).to_owned()).or_default().durability = Durability::Disk;
+        }
         let bus = LocalBusOptions { namespaces: kept, ..LocalBusOptions::default() };
-        let (bus, events) = LocalBus::new(bus, None, clock.clone());
+        let history = history.map(|history| Arc::clone(history) as Arc<dyn History>);
+        let (bus, events) = LocalBus::new(bus, history, clock.clone());
         let hub = Hub::new(HubOptions::default(), Arc::new(bus), events, None, clock.clone());
         let tokens: Arc<dyn TokenVerifier> = Arc::new(Tokens);
         let ports = StompPorts {
             hub: hub.clone(),
             namespaces: Arc::new(ArcSwap::from_pointee(rules)),
-            queues: Queues::new(QueueLimits { count_max: 100, ..QueueLimits::default() }),
+            queues,
             tokens: Arc::new(ArcSwap::from_pointee(tokens)),
             logins: Some(Arc::new(Names)),
             backend,
@@ -321,6 +361,12 @@ impl Client {
         let mut all = vec![("destination", destination)];
         all.extend(headers);
         self.send(Command::Send, &all, body).await;
+        self.sync().await;
+    }
+
+    /// Acknowledges a message, and waits until that is kept.
+    pub(crate) async fn ack(&mut self, message: &Frame) {
+        self.send(Command::Ack, &[("id", message.header("ack").unwrap())], "").await;
         self.sync().await;
     }
 

@@ -77,7 +77,8 @@ impl Committer {
         if plan.is_empty() {
             return;
         }
-        if let Err(error) = append(bus, store.as_ref(), &plan, durability).await {
+        let forget = self.to_forget(bus, &plan);
+        if let Err(error) = append(bus, store.as_ref(), &plan, &forget, durability).await {
             warn!(target: "naru::hub", %error, publications = plan.len(), "history not kept");
             // The store may have kept them nevertheless; it alone knows where the streams stand now.
             bus.unload(plan.iter().map(|planned| &planned.channel)).await;
@@ -89,35 +90,30 @@ impl Committer {
         for planned in &mut plan {
             publish(bus, planned);
         }
-        self.trim(bus, store.as_ref(), &plan).await;
+        if self.trimmed.len() + forget.len() > bus.options.channels_max {
+            // What is forgotten here is only told to the store once more.
+            self.trimmed.clear();
+        }
+        self.trimmed.extend(forget);
     }
 
-    /// Tells the store to forget what memory has forgotten, now and then.
-    async fn trim(&mut self, bus: &Inner, store: &dyn History, plan: &[Planned]) {
-        for planned in plan {
-            let channel = &planned.channel;
-            let floor = bus
-                .table
-                .lock(channel)
-                .get(channel)
-                .and_then(|slot| slot.stream.as_ref().map(super::Stream::floor));
-            let Some(floor) = floor else { continue };
-            let slack = (bus.options.namespace(channel).history_size as u64 / 4).max(16);
-            let trimmed = self.trimmed.get(channel).map_or(0, |offset| offset.0);
-            if floor.0 < trimmed + slack {
+    /// What memory has forgotten of these channels and the store has not, if that is worth a statement.
+    fn to_forget(&self, bus: &Inner, plan: &[Planned]) -> Vec<(ChannelName, Offset)> {
+        let mut forget: HashMap<&ChannelName, Offset> = HashMap::new();
+        for Planned { channel, .. } in plan {
+            if forget.contains_key(channel) {
                 continue;
             }
-            match timeout(bus.options.store_timeout, store.trim(channel, floor)).await {
-                Ok(Ok(())) => {
-                    if self.trimmed.len() >= bus.options.channels_max {
-                        // Forgetting only costs trims that were not needed.
-                        self.trimmed.clear();
-                    }
-                    self.trimmed.insert(channel.clone(), floor);
-                }
-                _ => bus.metrics.trims_failed.increment(),
+            let shard = bus.table.lock(channel);
+            let stream = shard.get(channel).and_then(|slot| slot.stream.as_ref());
+            let Some(floor) = stream.map(super::Stream::floor) else { continue };
+            let slack = (bus.options.namespace(channel).history_size as u64 / 4).max(16);
+            let trimmed = self.trimmed.get(channel).map_or(0, |offset| offset.0);
+            if floor.0 >= trimmed + slack {
+                forget.insert(channel, floor);
             }
         }
+        forget.into_iter().map(|(channel, floor)| (channel.clone(), floor)).collect()
     }
 }
 
@@ -184,6 +180,7 @@ async fn append(
     bus: &Inner,
     store: &dyn History,
     plan: &[Planned],
+    forget: &[(ChannelName, Offset)],
     durability: Durability,
 ) -> Result<(), BusError> {
     let publications: Vec<(ChannelName, Arc<Publication>)> = plan
@@ -192,7 +189,7 @@ async fn append(
         .collect();
     let began = Instant::now();
     let appended =
-        timeout(bus.options.store_timeout, store.append(&publications, durability)).await;
+        timeout(bus.options.store_timeout, store.append(&publications, forget, durability)).await;
     bus.metrics.commit_seconds.observe(began.elapsed());
     bus.metrics.commits.increment();
     match appended {

@@ -75,6 +75,16 @@ impl KeyWindow {
         }
     }
 
+    /// What was published with the oldest key that is still known.
+    pub(crate) fn oldest(&mut self, now: Moment) -> Option<Position> {
+        self.forget_old(now);
+        let known = self
+            .order
+            .iter()
+            .find_map(|(at, key)| self.positions.get(key).filter(|(_, used_at)| used_at == at));
+        known.map(|(position, _)| *position)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }

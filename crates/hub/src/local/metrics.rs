@@ -15,7 +15,6 @@ pub struct LocalBusMetrics {
     pub(crate) commits: Counter,
     pub(crate) committed: Counter,
     pub(crate) commit_seconds: Histogram,
-    pub(crate) trims_failed: Counter,
     pub(crate) channels: Gauge,
     pub(crate) history_publications: Gauge,
     pub(crate) history_bytes: Gauge,
@@ -45,8 +44,6 @@ impl MetricSource for LocalBusMetrics {
         sink.counter("bus_committed", help, &[], self.committed.get());
         let help = "How long a group commit took.";
         sink.histogram("bus_commit_seconds", help, &[], &self.commit_seconds);
-        let help = "Times the store could not forget old publications.";
-        sink.counter("bus_trims_failed", help, &[], self.trims_failed.get());
         let help = "Channels that the bus holds.";
         sink.gauge("bus_channels", help, &[], self.channels.get());
         let help = "Publications held in memory as history.";

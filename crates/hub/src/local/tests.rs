@@ -226,6 +226,21 @@ async fn a_promise_that_cannot_be_kept_is_not_made() {
 }
 
 #[tokio::test]
+async fn a_position_before_the_first_publication_survives_a_restart() {
+    let history = Arc::new(MemoryHistory::default());
+    let empty = HistoryQuery { since: None, limit: 0 };
+    let (bus, _events) = stored(&history, Durability::Os);
+    let top = bus.history(&channel("kept:a"), empty).await.unwrap().top;
+    drop(bus);
+    let (bus, _events) = stored(&history, Durability::Os);
+    publish(&bus, "kept:a", "first").await.unwrap();
+    let query = HistoryQuery { since: Some(top), limit: 9 };
+    let page = bus.history(&channel("kept:a"), query).await.unwrap();
+    assert!(page.complete, "{page:?}");
+    assert_eq!(page.publications.len(), 1);
+}
+
+#[tokio::test]
 async fn the_store_is_told_to_forget_what_is_trimmed() {
     let history = Arc::new(MemoryHistory::default());
     let (bus, _events) = stored(&history, Durability::Os);

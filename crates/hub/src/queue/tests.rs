@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use naru_domain::Timestamp;
+use naru_domain::{ChannelName, Durability, Offset, Position, Timestamp};
 use proptest::prelude::*;
 
 use super::*;
+
+mod kept;
+mod simulation;
 
 fn message(body: u64) -> Publication {
     Publication {
@@ -50,14 +53,18 @@ fn consumer(queues: &Queues) -> (Consumer, Arc<Bell>) {
     (queues.join(&q(), bell.clone()).unwrap(), bell)
 }
 
+async fn send(queues: &Queues, to: &ChannelName, what: Publication) -> Result<(), SendError> {
+    queues.send(to, what, Durability::Memory).await
+}
+
 #[tokio::test]
 async fn each_message_goes_to_one_of_those_who_have_room() {
     let queues = Queues::new(QueueLimits::default());
     let (one, one_bell) = consumer(&queues);
     let (other, other_bell) = consumer(&queues);
     assert!(one.take().is_none() && other.take().is_none());
-    queues.send(&q(), message(1)).unwrap();
-    queues.send(&q(), message(2)).unwrap();
+    send(&queues, &q(), message(1)).await.unwrap();
+    send(&queues, &q(), message(2)).await.unwrap();
     assert_eq!((one_bell.rings(), other_bell.rings()), (1, 1));
     let (first, second) = (one.take().unwrap(), other.take().unwrap());
     assert_eq!((body(&first), body(&second)), ("1".to_owned(), "2".to_owned()));
@@ -72,7 +79,7 @@ async fn what_a_consumer_did_not_finish_goes_to_another_first() {
     let queues = Queues::new(QueueLimits::default());
     let (one, _) = consumer(&queues);
     for each in 1..=3 {
-        queues.send(&q(), message(each)).unwrap();
+        send(&queues, &q(), message(each)).await.unwrap();
     }
     let first = one.take().unwrap();
     drop(one.take());
@@ -92,7 +99,7 @@ async fn who_refuses_is_asked_again_when_nobody_else_is_there() {
     let queues = Queues::new(QueueLimits::default());
     let (one, one_bell) = consumer(&queues);
     let (other, other_bell) = consumer(&queues);
-    queues.send(&q(), message(1)).unwrap();
+    send(&queues, &q(), message(1)).await.unwrap();
     let taken = one.take().unwrap();
     one.step_back();
     assert!(other.take().is_none());
@@ -112,11 +119,11 @@ async fn who_has_no_room_is_passed_over() {
     let (free, free_bell) = consumer(&queues);
     assert!(full.take().is_none() && free.take().is_none());
     full.step_back();
-    queues.send(&q(), message(1)).unwrap();
+    send(&queues, &q(), message(1)).await.unwrap();
     assert_eq!((full_bell.rings(), free_bell.rings()), (0, 1));
     // Woken, and full by now: the next one is asked.
     assert!(full.take().is_some());
-    queues.send(&q(), message(2)).unwrap();
+    send(&queues, &q(), message(2)).await.unwrap();
     drop(free);
     assert_eq!(full_bell.rings(), 1);
 }
@@ -126,7 +133,7 @@ async fn a_message_that_takes_too_long_or_fails_too_often_is_taken_away() {
     let limits = QueueLimits { deliveries_max: 3, ..QueueLimits::default() };
     let queues = Queues::new(limits);
     let (one, bell) = consumer(&queues);
-    queues.send(&q(), message(1)).unwrap();
+    send(&queues, &q(), message(1)).await.unwrap();
     let late = one.take().unwrap();
     tokio::time::advance(limits.work_time_max).await;
     assert!(queues.sweep().is_empty());
@@ -140,7 +147,11 @@ async fn a_message_that_takes_too_long_or_fails_too_often_is_taken_away() {
     assert!(one.take().is_none());
     let dead = queues.sweep();
     assert_eq!(dead.len(), 1);
-    assert_eq!((&dead[0].0, &dead[0].1.data[..]), (&q(), &b"1"[..]));
+    assert_eq!((&dead[0].queue, &dead[0].publication.data[..]), (&q(), &b"1"[..]));
+    assert_eq!(queues.sweep(), dead, "it stays until somebody has it");
+    assert_eq!(queues.depth(&q()), 1);
+    queues.buried(&dead[0]);
+    assert_eq!(queues.sweep(), []);
     assert_eq!(queues.depth(&q()), 0);
 }
 
@@ -149,8 +160,8 @@ async fn the_same_key_counts_once() {
     let queues = Queues::new(QueueLimits::default());
     for each in 0..3 {
         let keyed = Publication { key: Some("k".into()), ..message(each) };
-        queues.send(&q(), keyed.clone()).unwrap();
-        queues.send(&r(), keyed).unwrap();
+        send(&queues, &q(), keyed.clone()).await.unwrap();
+        send(&queues, &r(), keyed).await.unwrap();
     }
     assert_eq!((queues.depth(&q()), queues.depth(&r())), (1, 1));
 }
@@ -160,38 +171,72 @@ async fn a_queue_has_bounds_and_there_are_not_too_many() {
     let limits = QueueLimits { count_max: 2, queues_max: 1, ..QueueLimits::default() };
     let queues = Queues::new(limits);
     for each in 0..2 {
-        queues.send(&q(), message(each)).unwrap();
+        send(&queues, &q(), message(each)).await.unwrap();
     }
-    assert_eq!(queues.send(&q(), message(2)), Err(QueueFull));
-    assert_eq!(queues.send(&r(), message(0)), Err(QueueFull));
+    assert_eq!(send(&queues, &q(), message(2)).await, Err(QueueFull.into()));
+    assert_eq!(send(&queues, &r(), message(0)).await, Err(QueueFull.into()));
     let (one, _) = consumer(&queues);
     for _ in 0..2 {
         assert!(one.consumed(one.take().unwrap().number));
     }
     drop(one);
-    queues.send(&r(), message(0)).unwrap();
+    send(&queues, &r(), message(0)).await.unwrap();
     let limits = QueueLimits { bytes_max: 3, ..QueueLimits::default() };
     let queues = Queues::new(limits);
-    queues.send(&q(), message(100)).unwrap();
-    assert_eq!(queues.send(&q(), message(1)), Err(QueueFull));
+    send(&queues, &q(), message(100)).await.unwrap();
+    assert_eq!(send(&queues, &q(), message(1)).await, Err(QueueFull.into()));
+}
+
+fn entry(body: u64) -> Entry {
+    Entry {
+        life: Epoch(7),
+        publication: Arc::new(message(body)),
+        deliveries: 0,
+        is_kept: body.is_multiple_of(2),
+        is_loaded: false,
+    }
+}
+
+#[tokio::test]
+async fn all_queues_together_have_a_bound() {
+    let total_bytes_max = 3 * ENTRY_BYTES + 3;
+    let limits = QueueLimits { total_bytes_max, ..QueueLimits::default() };
+    let queues = Queues::new(limits);
+    send(&queues, &q(), message(1)).await.unwrap();
+    send(&queues, &r(), message(2)).await.unwrap();
+    assert_eq!(send(&queues, &r(), message(10)).await, Err(QueueFull.into()));
+    send(&queues, &r(), message(3)).await.unwrap();
+    assert_eq!(send(&queues, &q(), message(4)).await, Err(QueueFull.into()));
+    let (one, _) = consumer(&queues);
+    assert!(one.consumed(one.take().unwrap().number));
+    send(&queues, &r(), message(4)).await.unwrap();
 }
 
 proptest! {
     #[test]
     fn whatever_happens_each_message_is_done_once_or_given_up(
-        steps in prop::collection::vec((0_u8..6, 0_u64..4), 1..200),
+        steps in prop::collection::vec((0_u8..8, 0_u64..4), 1..200),
     ) {
         let limits = QueueLimits { deliveries_max: 3, count_max: 50, ..QueueLimits::default() };
         let mut queue = Queue::default();
         let now = Instant::now();
-        let (mut sent, mut done, mut given_up) = (0, HashSet::new(), 0);
-        let mut held: Vec<(ConsumerId, Number)> = Vec::new();
+        let (mut sent, mut given_back, mut buried) = (0, 0, 0);
+        let (mut done, mut reserved) = (HashSet::new(), Vec::new());
+        let mut held: Vec<(ConsumerId, WorkNumber)> = Vec::new();
         for (step, which) in steps {
             let consumer = ConsumerId(which);
             match step {
-                0 | 1 => {
-                    let added = queue.add(Number(sent), Arc::new(message(sent)), &limits);
-                    sent += u64::from(added.is_ok());
+                0 => {
+                    let bytes = message(sent).size_bytes();
+                    if queue.reserve(bytes, &limits).is_ok() {
+                        reserved.push(sent);
+                        sent += 1;
+                    }
+                }
+                1 => {
+                    for number in reserved.drain(..) {
+                        queue.fill(WorkNumber(number), entry(number));
+                    }
                 }
                 2 => {
                     if let Some(taken) = queue.take(consumer, now, &limits) {
@@ -202,7 +247,12 @@ proptest! {
                 }
                 3 => {
                     if let Some((consumer, number)) = held.pop() {
-                        prop_assert!(queue.consumed(consumer, number));
+                        let expected = match number.0.is_multiple_of(2) {
+                            true => Settled::GoneFromMemory,
+                            false => Settled::Gone,
+                        };
+                        prop_assert_eq!(queue.consumed(consumer, number), expected);
+                        prop_assert_eq!(queue.consumed(consumer, number), Settled::Nothing);
                         prop_assert!(done.insert(number));
                     }
                 }
@@ -211,18 +261,32 @@ proptest! {
                         prop_assert!(queue.refused(consumer, number, &limits));
                     }
                 }
+                5 => {
+                    let numbers: Vec<WorkNumber> = queue.dead.keys().copied().collect();
+                    for number in numbers {
+                        prop_assert!(queue.buried(number) != Settled::Nothing);
+                        buried += 1;
+                    }
+                }
+                6 => {
+                    if let Some(number) = reserved.pop() {
+                        queue.release(message(number).size_bytes());
+                        given_back += 1;
+                    }
+                }
                 _ => {
                     queue.gone(consumer, &limits);
                     held.retain(|(each, _)| *each != consumer);
                 }
             }
-            given_up += queue.take_dead().len() as u64;
             let left = queue.len() as u64;
-            prop_assert_eq!(sent, left + done.len() as u64 + given_up);
-            let bytes: usize = queue.ready.values().map(|e| e.publication.size_bytes()).sum();
-            let working: usize =
-                queue.in_work.values().map(|w| w.entry.publication.size_bytes()).sum();
-            prop_assert_eq!(queue.bytes, bytes + working);
+            prop_assert_eq!(sent, left + done.len() as u64 + buried + given_back);
+            let ready = queue.ready.values().chain(queue.dead.values());
+            let bytes: usize = ready.map(|each| each.publication.size_bytes()).sum();
+            let working = queue.in_work.values().map(|work| &work.entry.publication);
+            let working: usize = working.map(|each| each.size_bytes()).sum();
+            let coming: usize = reserved.iter().map(|each| message(*each).size_bytes()).sum();
+            prop_assert_eq!(queue.bytes, bytes + working + coming);
         }
     }
 }

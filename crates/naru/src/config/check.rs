@@ -153,6 +153,8 @@ fn check_stomp(config: &Config, found: &mut Found) {
     found.number("stomp.queue_depth", stomp.queue_depth as u64, 1, 1_000_000);
     let (min, max) = (Size(64 << 10), Size(16 << 30));
     found.size("stomp.queue_depth_bytes", stomp.queue_depth_bytes, min, max);
+    let (min, max) = (Size(1 << 20), Size(256 << 30));
+    found.size("stomp.queue_total_bytes", stomp.queue_total_bytes, min, max);
     found.number("stomp.queue_deliveries", stomp.queue_deliveries.into(), 1, 1_000);
     found.span("stomp.queue_work_time", stomp.queue_work_time, second, Span::seconds(86_400));
     found.span("stomp.connect_timeout", stomp.connect_timeout, second, Span::seconds(300));

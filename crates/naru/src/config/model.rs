@@ -254,6 +254,7 @@ pub(crate) struct Stomp {
     pub(crate) unacked_max: u16,
     pub(crate) queue_depth: usize,
     pub(crate) queue_depth_bytes: Size,
+    pub(crate) queue_total_bytes: Size,
     pub(crate) queue_deliveries: u32,
     pub(crate) queue_work_time: Span,
     pub(crate) connect_timeout: Span,
@@ -511,6 +512,7 @@ impl Default for Stomp {
             unacked_max: 1_000,
             queue_depth: 10_000,
             queue_depth_bytes: Size(64 << 20),
+            queue_total_bytes: Size(512 << 20),
             queue_deliveries: 5,
             queue_work_time: Span::seconds(1_800),
             connect_timeout: Span::seconds(10),
@@ -817,6 +819,10 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ("stomp.unacked_max", "Deliveries of one subscription that may wait for an ACK (1 to 65535)."),
     ("stomp.queue_depth", "Messages that a work queue holds (1 to 1000000)."),
     ("stomp.queue_depth_bytes", "The same in bytes (64KiB to 16GiB)."),
+    (
+        "stomp.queue_total_bytes",
+        "What all work queues may take in memory together, 256 bytes a message besides its own included (1MiB to 256GiB).",
+    ),
     (
         "stomp.queue_deliveries",
         "How often a message of a work queue is delivered before it goes to the dead letters (1 to 1000).",

@@ -11,6 +11,8 @@ use super::ConnectOptions;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than the server gives itself for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+/// For answers that go on; whoever reads them notices silence.
+const ENDLESS: Duration = Duration::from_secs(10 * 365 * 24 * 3_600);
 /// Rows asked for at once when a whole list is wanted.
 const PAGE_ROWS: usize = 500;
 
@@ -142,6 +144,25 @@ impl Client {
         }
     }
 
+    /// An answer that goes on: a line of JSON for each event.
+    pub(super) async fn lines(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Lines, Failure> {
+        let mut request = self.http.get(self.url(path, query)?).timeout(ENDLESS);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if !answer.status().is_success() {
+            let status = answer.status();
+            let text = answer.text().await.map_err(|error| self.unreachable(&error))?;
+            return Err(failure(status, &serde_json::from_str(&text).unwrap_or_default()));
+        }
+        Ok(Lines { answer, unread: Vec::new() })
+    }
+
     async fn call(
         &self,
         method: Method,
@@ -187,6 +208,33 @@ impl Client {
             source = inner;
         }
         Failure::Unreachable { url: self.base.to_string(), reason: source.to_string() }
+    }
+}
+
+/// The events of an answer that goes on.
+pub(super) struct Lines {
+    answer: reqwest::Response,
+    unread: Vec<u8>,
+}
+
+impl Lines {
+    /// The next event; `None` at the end. Empty lines only show that the link is alive.
+    pub(super) async fn next(&mut self) -> Result<Option<Value>, Failure> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                if line == b"\n" {
+                    return Ok(Some(Value::Null));
+                }
+                let broken = |_| Failure::Failed("the server sent no JSON".to_owned());
+                return serde_json::from_slice(&line).map(Some).map_err(broken);
+            }
+            match self.answer.chunk().await {
+                Ok(Some(chunk)) => self.unread.extend_from_slice(&chunk),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(Failure::Failed(error.to_string())),
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod bots;
+mod channels;
 mod client;
 mod node;
 mod phones;
@@ -55,6 +56,15 @@ pub(crate) enum Command {
     /// Send a text or pictures to a room
     #[command(after_help = talk::SEND_EXAMPLES)]
     Send(talk::Send),
+    /// Channels: list, history, presence, subscribe users
+    #[command(name = "channel", subcommand, after_help = channels::CHANNEL_EXAMPLES)]
+    Channels(channels::Channels),
+    /// Publish into a channel
+    #[command(after_help = channels::PUBLISH_EXAMPLES)]
+    Publish(channels::Publish),
+    /// Show what is published in a channel, as it comes
+    #[command(after_help = channels::SUBSCRIBE_EXAMPLES)]
+    Subscribe(channels::Subscribe),
     /// Messages that failed for good: list, work off once more
     #[command(subcommand, after_help = talk::DEAD_LETTERS_EXAMPLES)]
     DeadLetters(talk::DeadLetters),
@@ -109,6 +119,9 @@ async fn dispatch(command: Command, client: &Client, screen: &Screen) -> Result<
         Command::Bots(command) => bots::run(command, client, screen).await,
         Command::Messages(command) => talk::messages(command, client, screen).await,
         Command::Send(command) => talk::send(command, client, screen).await,
+        Command::Channels(command) => channels::channels(command, client, screen).await,
+        Command::Publish(command) => channels::publish(command, client, screen).await,
+        Command::Subscribe(command) => channels::subscribe(command, client, screen).await,
         Command::DeadLetters(command) => talk::dead_letters(command, client, screen).await,
         Command::Schedules(command) => schedules::run(command, client, screen).await,
         Command::Sessions(command) => node::sessions(command, client, screen).await,

@@ -77,6 +77,11 @@ impl Screen {
         self.write(&format!("{value:#}\n"))
     }
 
+    /// One JSON record a line.
+    pub(super) fn row(&self, value: &Value) -> Result<(), Failure> {
+        self.write(&format!("{value}\n"))
+    }
+
     fn write(&self, text: &str) -> Result<(), Failure> {
         match std::io::stdout().lock().write_all(text.as_bytes()) {
             // Somebody reads only the first lines: no reason to complain.

@@ -98,6 +98,14 @@ impl Server {
         self.child.wait().expect("wait");
     }
 
+    /// Keeps the addresses over restarts.
+    pub(crate) fn stay(&mut self) {
+        for (key, address) in [("http", self.http), ("stomp", self.stomp), ("bridge", self.bridge)]
+        {
+            self.settings.push(format!("{key}.listen={address}"));
+        }
+    }
+
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.dir, &self.settings);
         self.wait_until_ready();
@@ -118,9 +126,15 @@ impl Server {
 
     /// The operator's command line against this server.
     pub(crate) fn naru(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("naru")
+    }
+
+    /// The operator's command line, not yet started.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = naru_command();
         command.arg("--data-dir").arg(&self.dir).arg("--api").arg(format!("http://{}", self.http));
-        command.args(arguments).output().expect("naru")
+        command.args(arguments);
+        command
     }
 
     /// The same, which must succeed, with `--json`.

@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 mod bridge;
+mod channels;
 mod cli;
 mod clock;
 mod crowd;
 mod faults;
 mod harness;
 mod limits;
+mod queues;
 mod secrets;
 #[cfg(unix)]
 mod service;

@@ -2,12 +2,16 @@
 //! acknowledged that was not kept, and no restart needed when the fault is gone.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use naru_domain::Durability;
-use naru_domain::Timestamp;
-use naru_domain::ports::{Ledger as _, Maintenance as _, PurgeKind, StoreError};
+use naru_domain::ports::{
+    KeptWork, Ledger as _, Maintenance as _, PurgeKind, StoreError, WorkBatch, WorkQueues as _,
+};
 use naru_domain::work::{LedgerBatch, MessageRecord, MessageState};
+use naru_domain::{
+    ChannelName, Durability, Epoch, Offset, Position, Publication, Timestamp, WorkNumber,
+};
 use naru_store_sql::{SqlStore, StoreOptions};
 use sqlx::Executor as _;
 
@@ -55,6 +59,49 @@ async fn a_full_store_refuses_whole_batches_and_goes_on_once_there_is_space() {
     assert_eq!(count(folder.path()).await, refused * 5 - 50);
     store.check().await.unwrap();
     store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_work_as_a_whole_and_lets_go_of_what_is_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { pages_max: Some(512), ..StoreOptions::new(folder.path()) };
+    let store = SqlStore::open(options).await.unwrap();
+    let numbers = |first: u64| (first..first + 5).map(WorkNumber);
+    let mut first = 1;
+    let error = loop {
+        let add = numbers(first).map(large_work).collect();
+        let batch = WorkBatch { add, ..WorkBatch::default() };
+        match store.keep_work(Arc::new(batch), Durability::Disk).await {
+            Ok(()) => first += 5,
+            Err(error) => break error,
+        }
+        assert!(first < 10_000, "the disk never got full");
+    };
+    assert!(matches!(&error, StoreError::Full { .. }), "{error}");
+    let kept = store.load_work(WorkNumber(0), 10_000).await.unwrap();
+    assert!(kept.len() as u64 == first - 1 && kept.iter().all(|each| each.number.0 < first));
+    let done = (1..first / 2).map(WorkNumber).collect();
+    let batch = WorkBatch { done, ..WorkBatch::default() };
+    store.keep_work(Arc::new(batch), Durability::Disk).await.unwrap();
+    let add = numbers(first).map(large_work).collect();
+    store
+        .keep_work(Arc::new(WorkBatch { add, ..WorkBatch::default() }), Durability::Disk)
+        .await
+        .unwrap();
+    store.close().await.unwrap();
+}
+
+fn large_work(number: WorkNumber) -> KeptWork {
+    let publication = Publication {
+        position: Position { epoch: Epoch(0), offset: Offset(0) },
+        data: vec![7; 20_000].into(),
+        meta: None,
+        at: Timestamp(1),
+        key: None,
+    };
+    let queue = ChannelName::parse("queue:q").expect("a name");
+    let publication = Arc::new(publication);
+    KeptWork { number, life: Epoch(1), queue, publication, deliveries: 0 }
 }
 
 /// A small file system of its own; `None` where this process may not mount one.

@@ -15,6 +15,8 @@ use super::ok;
 pub async fn history<S: History, F: Future<Output = S>>(open: impl Fn() -> F) {
     publications_come_back_in_order(open().await).await;
     the_top_outlives_trimming(open().await).await;
+    what_is_forgotten_goes_with_what_is_kept(open().await).await;
+    channels_begin_with_the_same_epoch_for_ever(open().await).await;
     a_new_epoch_forgets_the_old_one(open().await).await;
     the_same_publication_twice_is_kept_once(open().await).await;
 }
@@ -48,20 +50,20 @@ fn channel(name: &str) -> ChannelName {
 async fn append(store: &impl History, name: &str, epoch: u64, offsets: impl Iterator<Item = u64>) {
     let publications: Vec<(ChannelName, Arc<Publication>)> =
         offsets.map(|offset| (channel(name), publication(epoch, offset))).collect();
-    ok(store.append(&publications, Durability::Disk).await);
+    ok(store.append(&publications, &[], Durability::Disk).await);
 }
 
 async fn publications_come_back_in_order(store: impl History) {
     // The highest epoch has all bits set: it must not come back as another one.
     let epoch = u64::MAX;
     assert_eq!(ok(store.load(&channel("chat:a"), Offset(0), 9).await), None);
-    ok(store.append(&[], Durability::Os).await);
+    ok(store.append(&[], &[], Durability::Os).await);
     let mixed: Vec<_> = (1..=150)
         .flat_map(|offset| {
             ["chat:a", "chat:b"].map(|name| (channel(name), publication(epoch, offset)))
         })
         .collect();
-    ok(store.append(&mixed, Durability::Os).await);
+    ok(store.append(&mixed, &[], Durability::Os).await);
     for name in ["chat:a", "chat:b"] {
         let all = ok(store.load(&channel(name), Offset(0), 1_000).await);
         let expected = (1..=150).map(|offset| publication(epoch, offset)).collect();
@@ -84,6 +86,24 @@ async fn the_top_outlives_trimming(store: impl History) {
     ok(store.trim(&channel("never"), Offset(5)).await);
     let kept = ok(store.load(&channel("a"), Offset(0), 9).await);
     assert_eq!(kept, Some((Epoch(1), Offset(5), Vec::new())));
+}
+
+async fn what_is_forgotten_goes_with_what_is_kept(store: impl History) {
+    append(&store, "a", 1, 1..=5).await;
+    append(&store, "b", 1, 1..=5).await;
+    let next = [(channel("a"), publication(1, 6))];
+    let forget = ["a", "b", "never"].map(|name| (channel(name), Offset(4)));
+    ok(store.append(&next, &forget, Durability::Os).await);
+    let kept = ok(store.load(&channel("a"), Offset(0), 9).await);
+    let expected = vec![publication(1, 5), publication(1, 6)];
+    assert_eq!(kept, Some((Epoch(1), Offset(6), expected)));
+    let other = ok(store.load(&channel("b"), Offset(0), 9).await);
+    assert_eq!(other, Some((Epoch(1), Offset(5), vec![publication(1, 5)])));
+}
+
+async fn channels_begin_with_the_same_epoch_for_ever(store: impl History) {
+    assert_eq!(ok(store.first_epoch(Epoch(u64::MAX)).await), Epoch(u64::MAX));
+    assert_eq!(ok(store.first_epoch(Epoch(7)).await), Epoch(u64::MAX));
 }
 
 async fn a_new_epoch_forgets_the_old_one(store: impl History) {

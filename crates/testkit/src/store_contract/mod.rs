@@ -13,6 +13,7 @@ mod model;
 mod monitors;
 mod places;
 mod schedules;
+mod work_queues;
 
 pub use access::{accounts, tokens};
 pub use audit::{audit, audit_entry};
@@ -24,6 +25,7 @@ pub use model::ledger_against_a_model;
 pub use monitors::monitors;
 pub use places::{bot_settings, devices, rooms};
 pub use schedules::schedules;
+pub use work_queues::work_queues;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -5,6 +5,8 @@ mod support;
 
 mod codes;
 mod corpus;
+#[path = "../support/corpus.rs"]
+mod corpus_run;
 mod decode;
 mod delta;
 mod encode;

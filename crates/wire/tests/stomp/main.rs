@@ -2,6 +2,8 @@
 
 mod checks;
 mod corpus;
+#[path = "../support/corpus.rs"]
+mod corpus_run;
 mod decode;
 mod docs;
 mod encode;

@@ -2,6 +2,8 @@
 //! check runs there, as a property, and over the committed corpus.
 
 pub(crate) mod checks;
+#[allow(dead_code, reason = "only the corpus itself is run by it")]
+pub(crate) mod corpus;
 pub(crate) mod phone;
 #[allow(dead_code, reason = "the tests of the bridge and of WebSocket use each their own part")]
 pub(crate) mod ws;

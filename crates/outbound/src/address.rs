@@ -1,4 +1,4 @@
-//! Where hooks may connect to: the guard against requests that a target or a link aims at the inside
+//! Where calls may connect to: the guard against requests that a target or a link aims at the inside
 //! of the operator's network (SSRF). Pure decisions over urls and addresses, and the resolver that
 //! applies them to names. It knows nothing of messages.
 //!
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Why an address is not for hooks.
+/// Why an address may not be called.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The text is not a url.
@@ -167,7 +167,7 @@ fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
     }
 }
 
-/// Which addresses hooks may reach: the public internet, plus what the configuration allows.
+/// Which addresses may be reached: the public internet, plus what the configuration allows.
 #[derive(Clone, Debug, Default)]
 pub struct AddressGuard {
     hosts: Arc<[String]>,
@@ -281,7 +281,7 @@ fn is_host_name(text: &str) -> bool {
 
 /// Resolves names with the system's resolver and passes only what the guard allows.
 #[derive(Clone, Debug)]
-pub(super) struct GuardedResolver(pub(super) AddressGuard);
+pub(crate) struct GuardedResolver(pub(crate) AddressGuard);
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {

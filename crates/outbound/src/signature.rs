@@ -1,4 +1,4 @@
-//! Signatures over what hooks send: `t=<unix seconds>,v1=<hex hmac-sha256 of "t.body">`. During a
+//! Signatures over what is sent: `t=<unix seconds>,v1=<hex hmac-sha256 of "t.body">`. During a
 //! rotation two secrets sign, so that the receiver may change its own at any moment in between.
 
 use std::fmt;

@@ -11,13 +11,13 @@ use reqwest::header::{
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::time::timeout;
 
-use super::address::{AddressError, AddressGuard, GuardedResolver};
-use super::retry::parse_retry_after;
+use crate::address::{AddressError, AddressGuard, GuardedResolver};
+use crate::retry::parse_retry_after;
 
 /// Why a call gave no usable answer, split by what the caller does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// The address is not for hooks.
+    /// The address is not one that may be called.
     #[error(transparent)]
     Address(#[from] AddressError),
     /// No connection: refused, unreachable, unknown name, TLS.
@@ -113,6 +113,8 @@ pub struct CallLimits {
     /// Redirects that are followed, each checked by the guard; 0 makes every redirect an error. With
     /// POST only 307 and 308 are followed, which keep the method.
     pub redirects_max: usize,
+    /// Connections to one host that are kept open between calls.
+    pub idle_max: usize,
 }
 
 impl Default for CallLimits {
@@ -122,6 +124,7 @@ impl Default for CallLimits {
             total_timeout: Duration::from_secs(10),
             body_bytes_max: 8 * 1024 * 1024,
             redirects_max: 0,
+            idle_max: 16,
         }
     }
 }
@@ -129,16 +132,18 @@ impl Default for CallLimits {
 /// Idle connections end before a Node server (5 s by default) closes them under our hands.
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
-/// A pool of connections with bounds.
+/// A pool of connections with bounds. Its clones share the pool.
 #[derive(Clone, Debug)]
-pub(super) struct BoundedClient {
+pub struct BoundedClient {
     client: Client,
     guard: AddressGuard,
     limits: CallLimits,
 }
 
 impl BoundedClient {
-    pub(super) fn new(
+    /// Prepares the pool; makes no connection yet. The process must have a default provider for TLS by
+    /// now.
+    pub fn new(
         guard: AddressGuard,
         limits: CallLimits,
         redirects: Redirects,
@@ -152,37 +157,43 @@ impl BoundedClient {
             .http1_only()
             .connect_timeout(limits.connect_timeout)
             .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(16)
+            .pool_max_idle_per_host(limits.idle_max)
             .user_agent(concat!("Naru/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| CallError::Connect { reason: describe(&error) })?;
         Ok(BoundedClient { client, guard, limits })
     }
 
-    pub(super) fn guard(&self) -> &AddressGuard {
+    /// Which addresses it may reach.
+    #[must_use]
+    pub fn guard(&self) -> &AddressGuard {
         &self.guard
     }
 
-    pub(super) async fn post(
+    /// One POST, within `limit` or the limit of all calls, whichever is shorter.
+    pub async fn post(
         &self,
         url: &Url,
         headers: HeaderMap,
-        body: Vec<u8>,
+        body: Bytes,
+        limit: Duration,
     ) -> Result<Bytes, CallError> {
         let request = self.client.post(url.clone()).headers(headers).body(body);
-        self.bounded(self.call(url, request)).await
+        self.bounded(limit, self.call(url, request)).await
     }
 
-    pub(super) async fn get(&self, url: &Url) -> Result<Bytes, CallError> {
+    /// One GET.
+    pub async fn get(&self, url: &Url) -> Result<Bytes, CallError> {
         let request = self.client.get(url.clone()).header(ACCEPT, "*/*");
-        self.bounded(self.call(url, request)).await
+        self.bounded(self.limits.total_timeout, self.call(url, request)).await
     }
 
     async fn bounded(
         &self,
+        limit: Duration,
         call: impl Future<Output = Result<Bytes, CallError>>,
     ) -> Result<Bytes, CallError> {
-        let limit = self.limits.total_timeout;
+        let limit = limit.min(self.limits.total_timeout);
         match timeout(limit, call).await {
             Ok(result) => result,
             Err(_elapsed) => Err(CallError::Timeout { ms: limit.as_millis() }),
@@ -278,7 +289,7 @@ fn describe(error: &reqwest::Error) -> String {
 
 /// Which redirects keep the meaning of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Redirects {
+pub enum Redirects {
     /// Only those that keep method and body (307, 308): for posts.
     KeepingMethod,
     /// All: for gets.

@@ -1,0 +1,154 @@
+//! The connections of a gateway for chat clients: who gets a place, how long one may say nothing of who it
+//! is, and how all are told to go. Knows no protocol.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use naru_domain::CloseReason;
+use naru_domain::ports::{Backend, Caller};
+use naru_hub::Hub;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::limits::{Admission, AdmissionLimits, Permit, Refused};
+
+/// So many clients are told to go at once, and then so many others.
+const FAREWELLS_AT_ONCE: usize = 64;
+
+/// A connection's byte stream.
+pub enum Socket {
+    /// Plain TCP: others than its task may write to it.
+    Plain(TcpStream),
+    /// Anything else, such as TLS.
+    Boxed(Box<dyn Io>),
+}
+
+/// A byte stream.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Io for T {}
+
+/// The connections of one gateway.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    /// What the hub calls clients of the gateway.
+    kind: &'static str,
+    hub: Hub,
+    admission: Admission,
+    farewell_spread: Duration,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Connections {
+    pub(crate) fn new(
+        kind: &'static str,
+        hub: Hub,
+        limits: AdmissionLimits,
+        farewell_spread: Duration,
+    ) -> Connections {
+        Connections {
+            kind,
+            hub,
+            admission: Admission::new(limits),
+            farewell_spread,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Asks for a place for a connection.
+    pub(crate) fn admit(&self, peer: SocketAddr) -> Result<Permit, Refused> {
+        if self.stop.is_cancelled() {
+            return Err(Refused::Total);
+        }
+        self.admission.admit(peer.ip(), Instant::now())
+    }
+
+    /// Serves a connection once `opened` gives its socket, with what was read from it already.
+    pub(crate) fn serve<T>(
+        &self,
+        permit: Permit,
+        opened: impl Future<Output = Option<(Socket, BytesMut)>> + Send + 'static,
+        talk: impl FnOnce(Socket, BytesMut, CancellationToken) -> T + Send + 'static,
+    ) where
+        T: Future<Output = ()> + Send + 'static,
+    {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            // Boxed: it is gone when the connection is idle.
+            let Some((socket, leftover)) = Box::pin(opened).await else { return };
+            talk(socket, leftover, stop).await;
+            drop(permit);
+        });
+    }
+
+    /// Does the gateway's `chores` until told to stop; then tells everybody to go, spread over a while, and
+    /// waits for their connections to end, with the chores still done. The caller bounds that wait.
+    pub(crate) async fn run<T: Future<Output = ()>>(
+        &self,
+        stop: CancellationToken,
+        chores: impl FnOnce(CancellationToken) -> T,
+    ) {
+        let over = CancellationToken::new();
+        let chores = chores(over.clone());
+        tokio::pin!(chores);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = &mut chores => {}
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        let farewell = async {
+            self.say_goodbye().await;
+            self.tasks.wait().await;
+            over.cancel();
+        };
+        tokio::join!(farewell, chores);
+    }
+
+    async fn say_goodbye(&self) {
+        let clients = self.hub.all_clients();
+        let clients: Vec<_> =
+            clients.into_iter().filter(|client| client.kind() == self.kind).collect();
+        let batches = clients.chunks(FAREWELLS_AT_ONCE);
+        let pause = self.farewell_spread / u32::try_from(batches.len()).unwrap_or(u32::MAX).max(1);
+        for (i, batch) in batches.enumerate() {
+            if i > 0 {
+                sleep(pause).await;
+            }
+            for client in batch {
+                client.close(&CloseReason::Shutdown.into());
+            }
+        }
+    }
+}
+
+/// Gives a client until the limit to say who it is.
+pub(crate) async fn introduced<E: From<CloseReason>>(
+    introduction: impl Future<Output = Result<(), E>>,
+    limit: Duration,
+    stop: CancellationToken,
+) -> Result<(), E> {
+    tokio::select! {
+        () = stop.cancelled() => Err(CloseReason::Shutdown.into()),
+        introduced = timeout(limit, introduction) => match introduced {
+            Ok(introduced) => introduced,
+            Err(_elapsed) => Err(CloseReason::HandshakeTimeout.into()),
+        },
+    }
+}
+
+/// Tells the application, if it wants to know, that a client has gone.
+pub(crate) fn report_gone(backend: Option<&Arc<dyn Backend>>, gone: &Caller, reason: CloseReason) {
+    if let Some(backend) = backend
+        && backend.events().disconnected
+    {
+        backend.disconnected(gone, reason.label());
+    }
+}
