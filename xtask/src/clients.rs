@@ -1,5 +1,5 @@
-//! The third-party clients that tests run: brought by npm and pip as their lock files say, into the target
-//! folder, once.
+//! What tests of others' programs run with: brought by npm, pip and Go as their lock files say, and by Maven as its
+//! project file says, into the target folder, once.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,6 +40,33 @@ pub(crate) fn prepare(place: &Place, name: &str, folder: &Path) -> Result<PathBu
         fs::write(&stamp, wanted)?;
     }
     Ok(copy)
+}
+
+/// Maven, told to leave the sources alone: what it brings and what it builds is below the target folder.
+pub(crate) fn maven(place: &Place, name: &str) -> Command {
+    let clients = place.target.join("clients");
+    let mut command = place.program("mvn");
+    command.args(["--batch-mode", "--no-transfer-progress", "-Dstyle.color=never", "test"]);
+    command.arg(define("maven.repo.local", &clients.join("m2")));
+    command.arg(define("made", &clients.join(name.replace('/', "-"))));
+    command
+}
+
+fn define(property: &str, path: &Path) -> std::ffi::OsString {
+    let mut argument = std::ffi::OsString::from(format!("-D{property}="));
+    argument.push(path);
+    argument
+}
+
+/// Go, told to keep modules and what it compiles below the target folder, and to take what `go.sum` names.
+pub(crate) fn go(place: &Place) -> Command {
+    let folder = place.target.join("tools").join("go");
+    let mut command = place.program("go");
+    // `clean` and `rm` have to be able to remove the modules.
+    command.args(["test", "-v", "-count=1", "-vet=off", "-mod=readonly", "-modcacherw", "./..."]);
+    command.env("GOPATH", &folder).env("GOCACHE", folder.join("cache")).env("GOTOOLCHAIN", "local");
+    command.env_remove("GOMODCACHE").env_remove("GOFLAGS");
+    command
 }
 
 /// The Python that sees what was brought into this folder.

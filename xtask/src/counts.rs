@@ -38,6 +38,10 @@ pub(crate) enum Runner {
     Unittest,
     /// `node --test`: `pass N` and `fail N`, after a sign that depends on its version.
     Node,
+    /// `mvn test`: `Tests run: N, Failures: N, Errors: N, Skipped: N`, for each class and at the end for all.
+    Maven,
+    /// `go test -v`: `--- PASS: Name` and `--- FAIL: Name`; the parts of a test are indented.
+    Go,
 }
 
 /// Reads a runner's output line by line.
@@ -57,6 +61,11 @@ impl Reader {
         match self.runner {
             Runner::Cargo => self.tally += cargo(line).unwrap_or_default(),
             Runner::Unittest => self.read_unittest(line),
+            Runner::Maven => self.tally += maven(line).unwrap_or_default(),
+            Runner::Go => {
+                self.tally.passed += u64::from(line.starts_with("--- PASS: "));
+                self.tally.failed += u64::from(line.starts_with("--- FAIL: "));
+            }
             Runner::Node => {
                 if let Some(count) = node(line, "pass") {
                     self.tally.passed += count;
@@ -112,6 +121,18 @@ fn sum_of(list: &str, names: &[&str]) -> u64 {
         .sum()
 }
 
+/// `[INFO] Tests run: 9, Failures: 1, Errors: 1, Skipped: 0`. The line of one class goes on behind that.
+fn maven(line: &str) -> Option<Tally> {
+    let (_level, numbers) = line.split_once("Tests run: ")?;
+    let mut counts = numbers.split(", ");
+    let run: u64 = counts.next()?.parse().ok()?;
+    let mut count = |what: &str| -> Option<u64> { counts.next()?.strip_prefix(what)?.parse().ok() };
+    let failed = count("Failures: ")? + count("Errors: ")?;
+    let skipped = count("Skipped: ")?;
+    let is_the_sum = counts.next().is_none();
+    is_the_sum.then(|| Tally { passed: run.saturating_sub(failed + skipped), failed })
+}
+
 /// `# pass 3` (TAP) or `ℹ pass 3` (the reporter for people).
 fn node(line: &str, what: &str) -> Option<u64> {
     let rest = line.strip_prefix("# ").or_else(|| line.strip_prefix("ℹ "))?;
@@ -165,6 +186,31 @@ error: 1 target failed:";
     fn node_is_read_in_both_of_its_formats() {
         check(Runner::Node, true, "# tests 4\n# pass 4\n# fail 0\n# cancelled 0", 4, 0);
         check(Runner::Node, false, "ℹ tests 4\nℹ pass 2\nℹ fail 1\nℹ cancelled 1", 2, 2);
+    }
+
+    #[test]
+    fn maven_is_read_at_its_end_and_not_once_more_for_each_class() {
+        let passed = "\
+[INFO] Tests run: 16, Failures: 0, Errors: 0, Skipped: 0, Time elapsed: 21.47 s -- in naru.OverTcpTest
+[INFO] Results:
+[INFO] Tests run: 16, Failures: 0, Errors: 0, Skipped: 0";
+        check(Runner::Maven, true, passed, 16, 0);
+        let failed = "[ERROR] Tests run: 9, Failures: 1, Errors: 2, Skipped: 3";
+        check(Runner::Maven, false, failed, 3, 3);
+        check(Runner::Maven, false, "[ERROR] COMPILATION ERROR :", 0, 1);
+    }
+
+    #[test]
+    fn go_is_read_without_the_parts_of_its_tests() {
+        let output = "\
+=== RUN   TestA
+--- FAIL: TestA (0.01s)
+    --- FAIL: TestA/single (0.01s)
+    --- PASS: TestA/cluster (0.01s)
+--- PASS: TestB (0.04s)
+FAIL";
+        check(Runner::Go, false, output, 1, 1);
+        check(Runner::Go, false, "charts_test.go:9:2: missing go.sum entry", 0, 1);
     }
 
     #[test]

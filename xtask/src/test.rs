@@ -16,7 +16,9 @@ pub(crate) fn run(place: &Place) -> Result<Tally> {
     let mut examples = examples(&place.root)?;
     // Before the minutes of compiling, not after them.
     for example in &examples {
-        example.tool().check()?;
+        for tool in example.tools() {
+            tool.check()?;
+        }
     }
     println!("== tests of the workspace");
     let mut tally = count(
@@ -66,11 +68,13 @@ fn show(runner: Runner, line: &str) -> Show {
             let passed = ["ok ", "# Subtest", "---", "...", "duration_ms", "type:", "1.."];
             line.is_empty() || passed.iter().any(|start| line.starts_with(start))
         }
+        Runner::Go => line.starts_with("=== ") || line.trim_start().starts_with("--- PASS: "),
+        Runner::Maven => !line.starts_with("[ERROR]") && !line.contains("Tests run: "),
     };
     if boring { Show::No } else { Show::Yes }
 }
 
-/// A folder below `examples/` or `clients/` that has tests.
+/// A folder below `examples/`, `clients/` or `deploy/` that has tests.
 #[derive(Debug, PartialEq, Eq)]
 struct Example {
     name: String,
@@ -79,8 +83,13 @@ struct Example {
 }
 
 impl Example {
-    fn tool(&self) -> &'static tools::Tool {
-        if self.runner == Runner::Node { &tools::NODE } else { &tools::PYTHON }
+    fn tools(&self) -> &'static [tools::Tool] {
+        match self.runner {
+            Runner::Node => &[tools::NODE],
+            Runner::Cargo | Runner::Unittest => &[tools::PYTHON],
+            Runner::Maven => &[tools::JAVA, tools::MAVEN],
+            Runner::Go => &[tools::GO],
+        }
     }
 
     fn log_name(&self) -> String {
@@ -88,29 +97,37 @@ impl Example {
     }
 
     fn command(&self, place: &Place) -> Command {
-        let brought = clients::python(&self.folder);
-        let program = match self.runner {
-            Runner::Unittest if brought.is_file() => brought.to_string_lossy().into_owned(),
-            _ => self.tool().program.to_owned(),
-        };
-        let mut command = place.program(&program);
-        match self.runner {
-            Runner::Node => command.arg("--test"),
-            // -B: no __pycache__ in the clone.
-            Runner::Cargo | Runner::Unittest => command.args(["-B", "-m", "unittest"]),
+        let mut command = match self.runner {
+            Runner::Maven => clients::maven(place, &self.name),
+            Runner::Go => clients::go(place),
+            Runner::Node => {
+                let mut node = place.program(tools::NODE.program);
+                node.arg("--test");
+                node
+            }
+            Runner::Cargo | Runner::Unittest => {
+                let brought = clients::python(&self.folder);
+                let own = brought.is_file().then(|| brought.into_os_string());
+                let mut python = place.program(own.unwrap_or(tools::PYTHON.program.into()));
+                // -B: no __pycache__ in the clone.
+                python.args(["-B", "-m", "unittest"]);
+                python
+            }
         };
         // `cargo test` has just built it; examples that talk to a real server start this one.
         let binary =
             place.target.join("debug").join("naru").with_extension(std::env::consts::EXE_EXTENSION);
-        command.current_dir(&self.folder).env("NARU_BIN", binary);
+        // Those that were copied read the documents of the clone.
+        command.current_dir(&self.folder).env("NARU_BIN", binary).env("NARU_ROOT", &place.root);
         command
     }
 }
 
-/// The examples and client checks with tests, by name.
+/// The examples, client checks and checks of what is deployed, by name.
 fn examples(root: &Path) -> Result<Vec<Example>> {
     let mut found = examples_below(root, "examples")?;
     found.extend(examples_below(root, "clients")?);
+    found.extend(examples_below(root, "deploy")?);
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
 }
@@ -158,6 +175,12 @@ fn runners(files: &[String]) -> Vec<Runner> {
     if files.iter().any(node) {
         runners.push(Runner::Node);
     }
+    if files.iter().any(|name| name == "pom.xml") {
+        runners.push(Runner::Maven);
+    }
+    if files.iter().any(|name| name.ends_with("_test.go")) {
+        runners.push(Runner::Go);
+    }
     runners
 }
 
@@ -174,6 +197,8 @@ mod tests {
         check(&["bot.py", "test_bot.py"], &[Runner::Unittest]);
         check(&["bot.mjs", "bot.test.mjs", "package.json"], &[Runner::Node]);
         check(&["test.js"], &[Runner::Node]);
+        check(&["pom.xml"], &[Runner::Maven]);
+        check(&["go.mod", "go.sum", "charts_test.go"], &[Runner::Go]);
         check(&["README.md", "latest.js", "contest.py"], &[]);
     }
 
@@ -189,5 +214,10 @@ mod tests {
         assert!(!shown(Runner::Node, "ok 1 - answers"));
         assert!(shown(Runner::Node, "not ok 2 - refuses a bad signature"));
         assert!(shown(Runner::Node, "# pass 3"));
+        assert!(!shown(Runner::Go, "    --- PASS: TestA/single (0.01s)"));
+        assert!(shown(Runner::Go, "    charts_test.go:9: there is no volume data"));
+        assert!(!shown(Runner::Maven, "[INFO] Building spring-stomp 0"));
+        assert!(shown(Runner::Maven, "[ERROR] COMPILATION ERROR :"));
+        assert!(shown(Runner::Maven, "[INFO] Tests run: 9, Failures: 0, Errors: 0, Skipped: 0"));
     }
 }

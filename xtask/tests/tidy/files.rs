@@ -10,11 +10,28 @@ const FILE_BYTES_MAX: u64 = 256 * 1024;
 const FORBIDDEN_WORDS: &[&str] = &[];
 
 /// Files that people write, and read line by line.
-const WRITTEN: [&str; 14] = [
-    ".rs", ".md", ".toml", ".py", ".js", ".mjs", ".sh", ".sql", ".service", ".conf", ".yml",
-    ".yaml", ".html", ".ci/run",
+const WRITTEN: [&str; 19] = [
+    ".rs",
+    ".md",
+    ".toml",
+    ".py",
+    ".js",
+    ".mjs",
+    ".sh",
+    ".sql",
+    ".service",
+    ".conf",
+    ".yml",
+    ".yaml",
+    ".html",
+    ".java",
+    ".xml",
+    ".go",
+    ".tpl",
+    "Containerfile",
+    ".ci/run",
 ];
-const SOURCES: [&str; 6] = [".rs", ".md", ".py", ".js", ".mjs", ".sh"];
+const SOURCES: [&str; 8] = [".rs", ".md", ".py", ".js", ".mjs", ".sh", ".java", ".go"];
 
 fn written() -> impl Iterator<Item = (String, String)> {
     let paths = tree().into_iter().filter(|path| ends(path, &WRITTEN));

@@ -1,7 +1,9 @@
 //! The house rules as tests, so that they fail where the developer looks: who may build on whom, what
-//! every file looks like, links that lead somewhere, units that systemd understands.
+//! every file looks like, links that lead somewhere, units that systemd understands, images and manifests
+//! that fit the product.
 
 mod crates;
+mod deploy;
 mod files;
 mod links;
 mod names;

@@ -1,14 +1,15 @@
-//! Names that the pages promise to operators exist in the code: metrics and settings.
+//! Names that the pages and what is deployed promise to operators exist in the code: metrics and settings.
 
 use std::collections::BTreeSet;
 
 use crate::{complain, ends, read, tree};
 
-/// The pages for people.
+/// The pages for people, and what is deployed.
 fn pages() -> impl Iterator<Item = (String, String)> {
-    let pages = tree()
-        .into_iter()
-        .filter(|path| ends(path, &[".md"]) && (path.starts_with("docs/") || !path.contains('/')));
+    let pages = tree().into_iter().filter(|path| {
+        let is_page = ends(path, &[".md"]) && (path.starts_with("docs/") || !path.contains('/'));
+        is_page || (path.starts_with("deploy/") && ends(path, &[".yaml", ".tpl", ".txt", ".go"]))
+    });
     pages.map(|path| {
         let text = read(&path);
         (path, text)

@@ -105,10 +105,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 Outcome::Refused => job.consumer.refused(number),
             };
         }
+        // Who refuses stands in line behind the others, and is woken when it is its turn.
         if settle.outcome == Outcome::Consumed {
             party.owed = party.owed.max(job.durability);
+            self.work(settle.subscription);
         }
-        self.work(settle.subscription);
         true
     }
 

@@ -84,6 +84,20 @@ async fn what_a_consumer_does_not_finish_is_delivered_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_one_consumer_refuses_goes_to_another() {
+    let world = World::new();
+    let (mut one, mut other) = (world.anonymous().await, world.anonymous().await);
+    one.subscribe("w", "/queue/jobs", &[("ack", "client-individual")]).await;
+    one.say("/queue/jobs", "sweep", &[]).await;
+    let (_, job) = one.message().await;
+    other.subscribe("w", "/queue/jobs", &[("ack", "client-individual")]).await;
+    one.send(Command::Nack, &[("id", job.header("ack").unwrap())], "").await;
+    let (body, again) = other.message().await;
+    assert_eq!((body.as_str(), again.header("delivery-count")), ("sweep", Some("2")));
+    one.assert_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_nobody_can_do_goes_to_the_dead_letters() {
     let world = World::new();
     let mut client = world.anonymous().await;

@@ -368,14 +368,12 @@ impl Consumer {
         is_done
     }
 
-    /// A message is refused: it is delivered again, to another consumer if there is one.
+    /// A message is refused: it is delivered again, to another consumer if there is one. Whoever refuses has
+    /// room for one, but asks for it only when woken: who takes at once gets the same message again.
     pub fn refused(&self, number: WorkNumber) -> bool {
         self.change(|queue, limits| {
-            // Behind the others, or it would come back at once.
-            if queue.waiting.contains(&self.id) {
-                queue.step_back(self.id);
-                queue.waiting.push_back(self.id);
-            }
+            queue.step_back(self.id);
+            queue.waiting.push_back(self.id);
             queue.refused(self.id, number, limits)
         })
         .unwrap_or(false)

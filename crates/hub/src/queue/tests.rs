@@ -95,6 +95,24 @@ async fn what_a_consumer_did_not_finish_goes_to_another_first() {
 }
 
 #[tokio::test]
+async fn who_refuses_is_asked_again_when_nobody_else_is_there() {
+    let queues = Queues::new(QueueLimits::default());
+    let (one, one_bell) = consumer(&queues);
+    let (other, other_bell) = consumer(&queues);
+    send(&queues, &q(), message(1)).await.unwrap();
+    let taken = one.take().unwrap();
+    one.step_back();
+    assert!(other.take().is_none());
+    assert!(one.refused(taken.number));
+    assert_eq!((one_bell.rings(), other_bell.rings()), (0, 1));
+    let taken = other.take().unwrap();
+    other.step_back();
+    drop(one);
+    assert!(other.refused(taken.number));
+    assert_eq!(other_bell.rings(), 1, "it had no room, and has some now");
+}
+
+#[tokio::test]
 async fn who_has_no_room_is_passed_over() {
     let queues = Queues::new(QueueLimits::default());
     let (full, full_bell) = consumer(&queues);

@@ -35,6 +35,12 @@ pub(crate) struct ConnectOptions {
 pub(crate) enum Command {
     /// Show how the server is: version, health, queue
     Status,
+    /// Ask a probe, as containers do: exit code 0 if it is well. Needs no token
+    Health {
+        /// Which one
+        #[arg(value_enum, default_value_t)]
+        probe: node::Probe,
+    },
     /// Phones: list, approve, limit
     #[command(subcommand, after_help = phones::DEVICES_EXAMPLES)]
     Devices(phones::Devices),
@@ -107,6 +113,7 @@ pub(crate) async fn run(command: Command, options: ConnectOptions) -> anyhow::Re
 async fn dispatch(command: Command, client: &Client, screen: &Screen) -> Result<(), Failure> {
     match command {
         Command::Status => node::status(client, screen).await,
+        Command::Health { probe } => node::health(probe, client, screen).await,
         Command::Devices(command) => phones::devices(command, client, screen).await,
         Command::Rooms(command) => phones::rooms(command, client, screen).await,
         Command::Bots(command) => bots::run(command, client, screen).await,

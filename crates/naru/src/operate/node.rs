@@ -1,6 +1,6 @@
 //! The server itself: status, sessions, queue, figures, log levels, audit log.
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::{Client, Failure};
@@ -29,17 +29,9 @@ pub(super) async fn status(client: &Client, screen: &Screen) -> Result<(), Failu
         let all = json!({ "ready": ready, "me": me, "info": info, "queue": queue });
         screen.json(&all)?;
     } else {
-        let problems: Vec<&str> = ready["checks"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|check| check["reason"].as_str())
-            .collect();
-        let is_ready = if problems.is_empty() {
-            "ready".to_owned()
-        } else {
-            format!("not ready: {}", problems.join(", "))
-        };
+        let problems = problems(&ready);
+        let is_ready =
+            if problems.is_empty() { "ready".to_owned() } else { format!("not ready: {problems}") };
         let pairs = |list: &Value| {
             let items = list.as_array().into_iter().flatten();
             let text = |item: &Value| format!("{} {}", plain(&item["name"]), plain(&item["value"]));
@@ -64,6 +56,41 @@ pub(super) async fn status(client: &Client, screen: &Screen) -> Result<(), Failu
         return Ok(());
     }
     Err(Failure::Failed("the server is not ready".to_owned()))
+}
+
+/// The probes of the server, by the names that `/health/` knows.
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub(crate) enum Probe {
+    /// Should this process be replaced?
+    Live,
+    /// Should it get traffic?
+    #[default]
+    Ready,
+    /// Has it come up?
+    Startup,
+}
+
+/// One probe, for containers and scripts.
+pub(super) async fn health(probe: Probe, client: &Client, screen: &Screen) -> Result<(), Failure> {
+    let path = match probe {
+        Probe::Live => "live",
+        Probe::Ready => "ready",
+        Probe::Startup => "startup",
+    };
+    let found = client.get(&["health", path], &[]).await?;
+    if screen.is_json() {
+        screen.json(&found)?;
+    }
+    if found["ok"] == json!(true) {
+        return Ok(());
+    }
+    Err(Failure::Failed(format!("{path}: {}", problems(&found))))
+}
+
+/// What the checks of a probe complain about.
+fn problems(probe: &Value) -> String {
+    let checks = probe["checks"].as_array().into_iter().flatten();
+    checks.filter_map(|check| check["reason"].as_str()).collect::<Vec<_>>().join(", ")
 }
 
 fn workers(queue: &Value, state: &str) -> usize {

@@ -72,6 +72,22 @@ fn exit_codes_tell_scripts_what_went_wrong() {
 }
 
 #[test]
+fn a_container_asks_for_health_without_a_token() {
+    let mut server = Server::auto();
+    let (api, somewhere) = (format!("http://{}", server.http), tempfile::tempdir().unwrap());
+    let ask = |probe: &[&str]| {
+        let mut command = naru_command();
+        command.args(["--api", &api, "--data-dir"]).arg(somewhere.path()).arg("health");
+        command.args(probe).output().unwrap().status.code()
+    };
+    for probe in [&[][..], &["live"], &["ready"], &["startup"]] {
+        assert_eq!(ask(probe), Some(0), "{probe:?}");
+    }
+    server.kill();
+    assert_eq!(ask(&[]), Some(3));
+}
+
+#[test]
 fn every_listing_has_json() {
     let server = Server::auto();
     let mut phone = Phone::connect(server.bridge, Script::Raw);
