@@ -198,5 +198,5 @@ async fn messages_that_come_together_are_kept_together_and_receipted_in_order() 
 async fn first(world: &World) -> String {
     let channel = ChannelName::parse("kept:a").unwrap();
     let query = HistoryQuery { since: None, limit: 0 };
-    format!("{}:0", world.hub.history(&channel, query).await.unwrap().top.epoch)
+    format!("{}:0", world.hub.history(&channel, query).await.unwrap().top.epoch.0)
 }
