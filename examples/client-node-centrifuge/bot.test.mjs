@@ -4,28 +4,27 @@ import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { test } from "node:test";
 import { promisify } from "node:util";
 
 import { answer } from "./bot.mjs";
+import { Naru } from "./naru.mjs";
 
 const SECRET = "a secret of at least thirty-two bytes";
-const KEYS = ["--secret", "test-secret", "--salt", "test-salt"];
 
-const config = ({ bridge, http }) => `
+const CONFIG = `
 [bridge]
-listen = "${bridge}"
+listen = "127.0.0.1:0"
 approve_devices = "auto"
 approve_rooms = "auto"
 [bridge.keys.default]
 secret = "test-secret"
 salt = "test-salt"
 [http]
-listen = "${http}"
+listen = "127.0.0.1:0"
 [stomp]
 enabled = false
 [client]
@@ -36,6 +35,16 @@ durability = "os"
 force_recovery = true
 `;
 
+class Server extends Naru {
+  // A phone says something and gets this reply, or the test fails.
+  async say(text, reply) {
+    const { bridge } = JSON.parse(readFileSync(join(this.folder, "data", "run.json"), "utf8"));
+    const args = ["phone", "--server", bridge, "--secret", "test-secret", "--salt", "test-salt"];
+    args.push("--say", text, "--expect", reply, "--timeout", "60s");
+    await promisify(execFile)(process.env.NARU_BIN, args, { timeout: 120_000 });
+  }
+}
+
 const base64url = (data) => Buffer.from(data).toString("base64url");
 
 function token(claims) {
@@ -43,41 +52,30 @@ function token(claims) {
   return `${head}.${createHmac("sha256", SECRET).update(head).digest("base64url")}`;
 }
 
-// A process whose lines can be waited for.
-function start(program, args, options = {}) {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"], ...options });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  return {
-    child,
-    async says(words) {
-      const { value } = await lines.next();
-      assert.ok(value?.includes(words), `${words} did not come, but ${value}`);
-    },
-    async end() {
-      if (child.exitCode !== null || child.signalCode !== null) return;
-      const ended = once(child, "exit");
-      child.kill("SIGKILL");
-      await ended;
-    },
-  };
-}
+// The bot, as its README starts it.
+class Bot {
+  constructor(server) {
+    const channels = ["bot:demo-bot", "room:demo-bot/*"];
+    const caps = [{ channels, match: "wildcard", allow: ["sub", "pub", "hst"] }];
+    const args = ["bot.mjs", "--url", `ws://${server.http}/connection/websocket`];
+    args.push("--state", join(server.folder, "position.json"));
+    const env = { ...process.env, NARU_TOKEN: token({ sub: "echo", caps }) };
+    this.child = spawn(process.execPath, args, { env, stdio: ["ignore", "pipe", "inherit"] });
+    this.lines = createInterface({ input: this.child.stdout })[Symbol.asyncIterator]();
+  }
 
-async function serve(folder, addresses) {
-  writeFileSync(join(folder, "naru.toml"), config(addresses));
-  const data = join(folder, "data");
-  const args = ["serve", "--config", join(folder, "naru.toml"), "--data-dir", data];
-  const server = start(process.env.NARU_BIN, args, { stdio: ["ignore", "pipe", "ignore"] });
-  await server.says("is up");
-  server.child.stdout.resume();
-  const { bridge, http } = JSON.parse(readFileSync(join(data, "run.json"), "utf8"));
-  return { ...server, addresses: { bridge, http } };
-}
+  // Waits for its next line, which must have these words.
+  async says(words) {
+    const { value } = await this.lines.next();
+    assert.ok(value?.includes(words), `${words} did not come, but ${value}`);
+  }
 
-// A phone says something and gets this reply, or the test fails.
-async function say(server, text, reply) {
-  const args = ["phone", "--server", server.addresses.bridge, ...KEYS];
-  args.push("--say", text, "--expect", reply, "--timeout", "60s");
-  await promisify(execFile)(process.env.NARU_BIN, args, { timeout: 120_000 });
+  async stop() {
+    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    const ended = once(this.child, "exit");
+    this.child.kill("SIGKILL");
+    await ended;
+  }
 }
 
 test("it answers what it knows and nothing else", () => {
@@ -86,27 +84,20 @@ test("it answers what it knows and nothing else", () => {
 });
 
 test("it answers a phone, also after the death of the server and its own", async (context) => {
-  const folder = mkdtempSync(join(tmpdir(), "naru-"));
-  context.after(() => rmSync(folder, { recursive: true, force: true }));
-  let server = await serve(folder, { bridge: "127.0.0.1:0", http: "127.0.0.1:0" });
-  context.after(() => server.end());
-  const caps = [{ channels: ["bot:demo-bot", "room:demo-bot/*"], match: "wildcard", allow: ["sub", "pub", "hst"] }];
-  const args = ["bot.mjs", "--url", `ws://${server.addresses.http}/connection/websocket`];
-  args.push("--state", join(folder, "position.json"));
-  const env = { ...process.env, NARU_TOKEN: token({ sub: "echo", caps }) };
-  let bot = start(process.execPath, args, { env });
-  context.after(() => bot.end());
+  const server = await Server.start(CONFIG);
+  context.after(() => server.stop());
+  let bot = new Bot(server);
+  context.after(() => bot.stop());
   await bot.says("watching bot:demo-bot");
-  await say(server, "!echo 안녕", "echo: 안녕");
+  await server.say("!echo 안녕", "echo: 안녕");
 
-  await server.end();
-  server = await serve(folder, server.addresses);
+  await server.restart("SIGKILL");
   // Without waiting for the bot to be back: what it misses comes later.
-  await say(server, "!echo again", "echo: again");
+  await server.say("!echo again", "echo: again");
   await bot.says("watching bot:demo-bot");
 
-  await bot.end();
-  const asked = say(server, "!echo once more", "echo: once more");
-  bot = start(process.execPath, args, { env });
+  await bot.stop();
+  const asked = server.say("!echo once more", "echo: once more");
+  bot = new Bot(server);
   await asked;
 });

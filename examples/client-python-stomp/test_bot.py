@@ -1,23 +1,17 @@
 """The bot as its README starts it, with a real server and a simulated phone. NARU_BIN names the binary."""
 
-import json
 import os
-import pathlib
 import subprocess
 import sys
-import tempfile
 import threading
 import unittest
 
 import bot
-
-NARU = os.environ["NARU_BIN"]
-DEADLINE = 60
-KEYS = ["--secret", "test-secret", "--salt", "test-salt"]
+from naru import DEADLINE, Naru
 
 CONFIG = """
 [bridge]
-listen = "{bridge}"
+listen = "127.0.0.1:0"
 approve_devices = "auto"
 approve_rooms = "auto"
 [bridge.keys.default]
@@ -38,50 +32,47 @@ force_recovery = true
 """
 
 
-def started(command, first_words, **options):
-    """A process that has said on its first line that it is up."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, **options)
-    await_line(process, first_words)
-    return process
+class Server(Naru):
+    def __init__(self):
+        super().__init__(CONFIG.format(stomp="127.0.0.1:0"))
 
-
-def await_line(process, words):
-    watchdog = threading.Timer(DEADLINE, process.kill)
-    watchdog.start()
-    line = process.stdout.readline().decode()
-    watchdog.cancel()
-    if words not in line:
-        raise AssertionError(f"{words!r} did not come, but {line!r}")
-
-
-def end(process):
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-class Server:
-    def __init__(self, folder):
-        self.folder = pathlib.Path(folder)
-        self.addresses = {"bridge": "127.0.0.1:0", "stomp": "127.0.0.1:0"}
+    def restart(self):
+        """kill -9, and the same port for STOMP in the next life."""
+        self.kill()
+        (self.folder / "naru.toml").write_text(CONFIG.format(stomp=self.run["stomp"]))
         self.start()
-
-    def start(self):
-        config, data = self.folder / "naru.toml", self.folder / "data"
-        config.write_text(CONFIG.format(**self.addresses))
-        command = [NARU, "serve", "--config", str(config), "--data-dir", str(data)]
-        self.process = started(command, "is up", stderr=subprocess.DEVNULL)
-        run = json.loads((data / "run.json").read_text())
-        # The same ports in the next life, so that everybody finds it.
-        self.addresses = {"bridge": run["bridge"], "stomp": run["stomp"]}
 
     def say(self, text, reply):
         """A phone says something and gets this reply, or the test fails."""
-        command = [NARU, "phone", "--server", self.addresses["bridge"], *KEYS]
+        command = [os.environ["NARU_BIN"], "phone", "--server", self.run["bridge"]]
+        command += ["--secret", "test-secret", "--salt", "test-salt"]
         command += ["--say", text, "--expect", reply, "--timeout", f"{DEADLINE}s"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=2 * DEADLINE)
         if done.returncode != 0:
             raise AssertionError(f"no {reply!r}: {done.stdout} {done.stderr}")
+
+
+class Client:
+    """The bot, as its README starts it."""
+
+    def __init__(self, server):
+        command = [sys.executable, "bot.py", "--server", server.run["stomp"]]
+        environment = {**os.environ, "NARU_PASSCODE": "correct horse"}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+
+    def says(self, words):
+        """Waits for its next line, which must have these words."""
+        watchdog = threading.Timer(DEADLINE, self.process.kill)
+        watchdog.start()
+        line = self.process.stdout.readline().decode()
+        watchdog.cancel()
+        if words not in line:
+            raise AssertionError(f"{words!r} did not come, but {line!r}")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
 
 
 class Example(unittest.TestCase):
@@ -89,21 +80,22 @@ class Example(unittest.TestCase):
         self.assertEqual(bot.answer({"text": "!echo hi there"}), [{"text": "echo: hi there"}])
         self.assertEqual(bot.answer({"text": "only talk"}), [])
 
-    def test_it_answers_a_phone_also_after_the_death_of_the_server(self):
-        folder = tempfile.TemporaryDirectory(prefix="naru-")
-        self.addCleanup(folder.cleanup)
-        server = Server(folder.name)
-        self.addCleanup(lambda: end(server.process))
-        command = [sys.executable, "bot.py", "--server", server.addresses["stomp"]]
-        environment = {**os.environ, "NARU_PASSCODE": "correct horse"}
-        client = started(command, "watching bot:demo-bot", env=environment)
-        self.addCleanup(lambda: end(client))
+    def test_it_answers_a_phone_also_after_the_death_of_the_server_and_its_own(self):
+        server = Server()
+        self.addCleanup(server.stop)
+        client = Client(server)
+        self.addCleanup(lambda: client.stop())
+        client.says("watching bot:demo-bot")
         server.say("!echo 안녕", "echo: 안녕")
-        end(server.process)
-        server.start()
+
+        server.restart()
         # Without waiting for the bot to be back: what it misses comes later.
         server.say("!echo again", "echo: again")
-        await_line(client, "watching bot:demo-bot")
+        client.says("watching bot:demo-bot")
+
+        client.stop()
+        client = Client(server)
+        server.say("!echo once more", "echo: once more")
 
 
 if __name__ == "__main__":

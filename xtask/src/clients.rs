@@ -22,8 +22,8 @@ pub(crate) fn prepare(place: &Place, name: &str, folder: &Path) -> Result<PathBu
     let wanted = fs::read(&lock)?;
     let stamp = copy.join("brought");
     let is_there = fs::read(&stamp).is_ok_and(|brought| brought == wanted);
-    // What the checks beside each other share stands in a folder of its own.
-    let shared = folder.with_file_name("shared");
+    // What they share stands in a folder of its own.
+    let shared = place.root.join("clients").join("shared");
     copy_files(&[folder, &shared], &copy)?;
     if !is_there {
         println!("== bringing the clients of {name}");

@@ -1,3 +1,5 @@
+//! Owners of namespaces: who gets what is published there, and who is kept out.
+
 use std::sync::Arc;
 
 use async_trait::async_trait;

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use naru_bots::{BOT_NAMESPACE, ROOM_NAMESPACE};
 use naru_domain::limits::HOOK_ATTEMPTS_MAX;
 
 use super::model::{Config, DurabilityName};
 use super::units::{Size, Span};
+
+/// The namespaces in which people talk to bots.
+const OF_BOTS: [&str; 2] = [ROOM_NAMESPACE, BOT_NAMESPACE];
 
 /// All contradictions, as (key, what is wrong).
 pub(super) fn check(config: &Config) -> Vec<(String, String)> {
@@ -187,6 +191,13 @@ fn check_channels(config: &Config, found: &mut Found) {
             if kind != "fossil" {
                 found.add(&format!("{key}.allowed_delta_types"), format!("`{kind}` is not known"));
             }
+        }
+        let is_talk = OF_BOTS.iter().any(|name| key == format!("channels.namespaces.{name}"));
+        let is_on_disk = options.history_size > 0 && options.durability != DurabilityName::Memory;
+        if is_talk && is_on_disk && config.store.encryption_key_file.is_some() {
+            let message = "must be memory: with store.encryption_key_file what people say is not \
+                           to stand on the disk, and the history of channels is not encrypted";
+            found.add(&format!("{key}.durability"), message);
         }
         let needs_history = options.force_recovery || options.force_positioning;
         if needs_history && options.history_size == 0 {

@@ -346,6 +346,24 @@ mod tests {
     }
 
     #[test]
+    fn what_people_say_to_bots_is_not_kept_in_clear_where_texts_are_encrypted() {
+        let check = |namespace: &str, durability: &str, is_found: bool| {
+            let text = format!(
+                "[store]\nencryption_key_file = \"/keys\"\n[channels.namespaces.{namespace}]\n\
+                 history_size = 10\ndurability = \"{durability}\"\n"
+            );
+            let found = Config::from_text(&text).err().unwrap_or_default();
+            let key = format!("channels.namespaces.{namespace}.durability");
+            let has_key = found.iter().any(|mistake| mistake.key == key);
+            assert_eq!(has_key, is_found, "{namespace} {durability}");
+        };
+        check("room", "disk", true);
+        check("bot", "os", true);
+        check("bot", "memory", false);
+        check("chat", "disk", false);
+    }
+
+    #[test]
     fn every_mistake_is_found_in_one_go() {
         let found = mistakes(
             r#"
