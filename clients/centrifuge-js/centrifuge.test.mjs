@@ -183,6 +183,34 @@ for (const [name, Kind, write, read] of encodings) {
     bo.disconnect();
     al.disconnect();
   });
+
+  test(`${name}: what the back end sends a user while it is away waits in its own channel`, async () => {
+    const user = channel("user");
+    const own = `personal:#${user}`;
+    const bo = client(Kind, user);
+    const heard = collect(bo, read);
+    const there = next(bo, "subscribed");
+    bo.connect();
+    const context = await there;
+    assert.deepEqual([context.channel, context.recoverable], [own, true]);
+    await server.api("publish", { channel: own, data: 1 });
+    await heard.until(1);
+    bo.disconnect();
+    for (const data of [2, 3]) await server.api("publish", { channel: own, data });
+    const again = next(bo, "subscribed");
+    bo.connect();
+    assert.equal((await again).recovered, true);
+    await server.api("publish", { channel: own, data: 4 });
+    assert.deepEqual((await heard.until(4)).map((each) => each.data), [1, 2, 3, 4]);
+    const eve = client(Kind, "eve");
+    const outside = eve.newSubscription(own);
+    const refused = next(outside, "unsubscribed");
+    outside.subscribe();
+    eve.connect();
+    assert.equal((await refused).code, 103);
+    await assert.rejects(bo.publish(own, write(5)), { code: 103 });
+    [bo, eve].forEach((each) => each.disconnect());
+  });
 }
 
 test("a bad token ends the connection for good, an expired one asks for another", async () => {

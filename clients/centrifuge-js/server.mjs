@@ -88,6 +88,18 @@ export class Server {
     return `ws://${this.http}/connection/websocket`;
   }
 
+  // A call of the server API; its result.
+  async api(method, body) {
+    const answer = await fetch(`http://${this.http}/api/${method}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-API-Key": API_KEY },
+      body: JSON.stringify(body),
+    });
+    const { result, error } = await answer.json();
+    if (error) throw Object.assign(new Error(error.message), error);
+    return result;
+  }
+
   // The same port again, so that clients find it.
   async restart(signal) {
     const port = this.http;

@@ -106,6 +106,12 @@ impl Repair {
 }
 
 impl Listeners {
+    /// Room for one: most channels are somebody's own, and a vector's growth to four would cost them more
+    /// than all the rest.
+    fn of_one() -> Listeners {
+        Listeners { places: Slab::with_capacity(1), ..Listeners::default() }
+    }
+
     /// True if the caller has to run the repair.
     pub(crate) fn begin_repair(&mut self) -> bool {
         for (_, listener) in &mut self.places {
@@ -171,7 +177,7 @@ impl Channels {
                     Arc::new(Channel {
                         name: name.clone(),
                         interest: tokio::sync::Mutex::new(false),
-                        listeners: Mutex::default(),
+                        listeners: Mutex::new(Listeners::of_one()),
                     })
                 });
                 Arc::clone(channel)

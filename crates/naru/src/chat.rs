@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use admin::doors::{Doors, HttpSocket, Knock};
 use anyhow::Context;
@@ -14,8 +15,9 @@ use axum::response::Response;
 use bytes::BytesMut;
 use http::{StatusCode, header};
 use naru_admin as admin;
-use naru_domain::ports::TokenVerifier;
-use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening};
+use naru_domain::Durability;
+use naru_domain::ports::{NamespaceOptions, TokenVerifier};
+use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening, PERSONAL_NAMESPACE};
 use naru_gateways::connections::Socket;
 use naru_gateways::limits::AdmissionLimits;
 use naru_gateways::origin;
@@ -30,6 +32,11 @@ use zeroize::Zeroizing;
 
 use crate::config::{self, Config, RecoveryMode};
 
+/// Publications of a personal channel that wait for its user (guessed).
+const PERSONAL_HISTORY_SIZE: usize = 100;
+/// For how long.
+const PERSONAL_HISTORY_TTL: Duration = Duration::from_secs(600);
+
 /// The rules of all namespaces.
 pub(crate) fn namespaces(config: &Config) -> anyhow::Result<Namespaces> {
     let mut named = HashMap::new();
@@ -38,7 +45,31 @@ pub(crate) fn namespaces(config: &Config) -> anyhow::Result<Namespaces> {
     }
     let mut namespaces = Namespaces { default: namespace(&config.channels.default)?, named };
     crate::stomp::add_rules(&mut namespaces);
+    if has_personal_channels(config) {
+        namespaces.named.insert(PERSONAL_NAMESPACE.to_owned(), Namespace::personal());
+    }
     Ok(namespaces)
+}
+
+/// Whether users have channels of their own in the namespace that is built in.
+pub(crate) fn has_personal_channels(config: &Config) -> bool {
+    let client = &config.client;
+    client.enabled
+        && client.subscribe_to_user_channel
+        && client.user_channel_namespace == PERSONAL_NAMESPACE
+}
+
+/// What personal channels keep: in memory, because each connection of a user looks into its own, and a herd
+/// that comes back must not wait for the store.
+pub(crate) fn add_kept(config: &Config, namespaces: &mut HashMap<String, NamespaceOptions>) {
+    if has_personal_channels(config) {
+        let kept = NamespaceOptions {
+            history_size: PERSONAL_HISTORY_SIZE,
+            history_ttl: PERSONAL_HISTORY_TTL,
+            durability: Durability::Memory,
+        };
+        namespaces.insert(PERSONAL_NAMESPACE.to_owned(), kept);
+    }
 }
 
 fn namespace(options: &config::Namespace) -> anyhow::Result<Namespace> {
@@ -78,6 +109,7 @@ fn namespace(options: &config::Namespace) -> anyhow::Result<Namespace> {
         subscribe_proxy_enabled: options.subscribe_proxy_enabled,
         publish_proxy_enabled: options.publish_proxy_enabled,
         sub_refresh_proxy_enabled: options.sub_refresh_proxy_enabled,
+        is_personal: false,
         has_history: options.history_size > 0,
     })
 }

@@ -463,6 +463,9 @@ fn local_bus(
         options.namespaces.insert(name.clone(), namespace(settings));
     }
     stomp::add_kept(&mut options.namespaces);
+    chat::add_kept(config, &mut options.namespaces);
+    // Each user may have a channel of its own, and each connection may be another user's.
+    options.channels_max += config.client.connections_max;
     // Whatever fits into a frame fits into a channel.
     options.data_bytes_max = options.data_bytes_max.max(config.stomp.max_frame_bytes.as_usize());
     let history: Arc<dyn History> = Arc::clone(store) as _;

@@ -157,11 +157,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         credentials: &Credentials,
     ) -> Result<(), End> {
         let mut wanted: Vec<(String, SubscribeGrant)> = credentials.channels.clone();
-        let options = &self.shared.options;
-        if options.user_channels {
-            let namespace = options.user_channel_namespace.as_deref();
-            let own = ChannelParts::personal(namespace, &credentials.user);
-            wanted.extend(own.map(|name| (name, SubscribeGrant::default())));
+        if let Some(own) = self.own_channel(&credentials.user)
+            && wanted.iter().all(|(name, _)| *name != own)
+        {
+            wanted.push((own, SubscribeGrant::default()));
         }
         let mut entered: Vec<(String, Entered)> = Vec::new();
         if !wanted.is_empty() {
@@ -178,7 +177,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                     let refused = Reply { id, outcome: Err(error) };
                     self.out.release(self.reply_frame(&refused)?);
                     self.out.flush();
-                    return Err(disconnect(DisconnectCode::BadRequest));
+                    // What may go better next time must not look like the client's fault.
+                    return Err(disconnect(match temporary {
+                        true => DisconnectCode::InternalError,
+                        false => DisconnectCode::BadRequest,
+                    }));
                 }
                 Err(Denied::End(end)) => return Err(end),
             }
@@ -208,6 +211,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         self.out.release(frame);
         self.out.flush();
         Ok(())
+    }
+
+    /// The channel that belongs to this user alone. Some ids of users cannot stand in a name.
+    fn own_channel(&self, user: &str) -> Option<String> {
+        let options = &self.shared.options;
+        let namespace = options.user_channel_namespace.as_deref();
+        let own = ChannelParts::personal(namespace, user).filter(|_| options.user_channels)?;
+        ChannelName::parse(&own).is_ok().then_some(own)
     }
 
     async fn enter_for_server(

@@ -28,6 +28,10 @@ use crate::limits::{AdmissionLimits, Permit, Refused};
 use crate::turns::Turns;
 use crate::ws::WsOptions;
 
+/// The namespace of the channels that belong to one user each, unless another one is chosen. Its rules are
+/// [`naru_hub::access::Namespace::personal`].
+pub const PERSONAL_NAMESPACE: &str = "personal";
+
 /// Where this gateway's kinds of encodings begin; other gateways have others.
 pub(crate) const KIND_BASE: u8 = 0;
 
@@ -56,10 +60,10 @@ pub struct ClientOptions {
     pub history_max: usize,
     /// Bytes of a channel's name.
     pub channel_bytes_max: usize,
-    /// A namespace whose channel `#user` every user is subscribed to; `None` for no such thing.
-    pub user_channel_namespace: Option<String>,
-    /// Every user is subscribed to its own channel.
+    /// Every user is subscribed to a channel of its own, `NAMESPACE:#user`.
     pub user_channels: bool,
+    /// The namespace of those channels; `None` for `#user` alone.
+    pub user_channel_namespace: Option<String>,
     /// Commands a second from one client before its reads are delayed; 0 is no limit.
     pub commands_per_second: u32,
     /// Commands that may come at once.
@@ -86,8 +90,8 @@ impl Default for ClientOptions {
             expired_close_delay: Duration::from_secs(25),
             history_max: 300,
             channel_bytes_max: 255,
-            user_channel_namespace: None,
-            user_channels: false,
+            user_channels: true,
+            user_channel_namespace: Some(PERSONAL_NAMESPACE.to_owned()),
             commands_per_second: 1_000,
             commands_burst: 5_000,
             admission: AdmissionLimits {

@@ -140,6 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         if request.kind != 0 {
             return Err(ErrorCode::PermissionDenied.into());
         }
+        self.check_owner(&channel, namespace)?;
         let grant = self.grant(&channel, namespace, request).await?;
         let (plan, shape) = self.plan(&channel, namespace, Some(request), &grant, false);
         let protocol = self.protocol();
@@ -175,6 +176,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     ) -> Result<Entered, Denied> {
         let namespaces = self.shared.namespaces.load_full();
         let namespace = namespaces.of(channel).map_err(refused_name)?;
+        self.check_owner(channel, namespace)?;
         let (plan, shape) = self.plan(channel, namespace, wish, &grant, is_server_side);
         let protocol = self.protocol();
         let out = Arc::clone(&self.out);
@@ -202,6 +204,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             SubscribeError::NotRecovered => ErrorCode::UnrecoverablePosition.into(),
             SubscribeError::Gone | SubscribeError::Bus(_) => ErrorCode::Internal.into(),
         })
+    }
+
+    /// What belongs to somebody else stays closed whatever a token or the back end says.
+    fn check_owner(&self, channel: &ChannelName, namespace: &Namespace) -> Result<(), Denied> {
+        let user = self.party.as_ref().map_or("", |party| party.caller.user.as_str());
+        match namespace.is_closed_to(channel, user) {
+            true => Err(ErrorCode::PermissionDenied.into()),
+            false => Ok(()),
+        }
     }
 
     /// The right to subscribe: by a token, by the rules, or by the back end.

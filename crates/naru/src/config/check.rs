@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use naru_domain::limits::HOOK_ATTEMPTS_MAX;
+use naru_gateways::centrifuge::PERSONAL_NAMESPACE;
 
 use super::model::{Config, DurabilityName};
 use super::units::{Size, Span};
@@ -124,6 +125,20 @@ fn check_client(config: &Config, found: &mut Found) {
     found.number("client.connections_per_address", per_address, 1, 10_000_000);
     if client.commands_per_second > 0 && client.commands_burst == 0 {
         found.add("client.commands_burst", "must be at least 1 when commands_per_second is set");
+    }
+    if client.enabled && client.subscribe_to_user_channel {
+        let name = client.user_channel_namespace.as_str();
+        match (name == PERSONAL_NAMESPACE, config.channels.namespaces.contains_key(name)) {
+            (true, true) => found.add(
+                &format!("channels.namespaces.{name}"),
+                "is built in for the channels of users: choose another name, or name the namespace of \
+                 those channels in client.user_channel_namespace",
+            ),
+            (false, false) if !name.is_empty() => {
+                found.add("client.user_channel_namespace", "there is no such namespace");
+            }
+            _ => {}
+        }
     }
     if !client.token_hmac_secret.is_empty() && client.token_hmac_secret_file.is_some() {
         let message = "give either token_hmac_secret or token_hmac_secret_file";

@@ -386,6 +386,20 @@ mod tests {
     }
 
     #[test]
+    fn the_channels_of_users_do_not_share_a_namespace_by_accident() {
+        let key = |text: &str| mistakes(text)[0].0.clone();
+        let own = "[channels.namespaces.personal]\nhistory_size = 1\n";
+        assert_eq!(key(own), "channels.namespaces.personal");
+        let off = format!("{own}[client]\nsubscribe_to_user_channel = false");
+        assert!(Config::from_text(&off).is_ok());
+        let other = "[client]\nuser_channel_namespace = \"people\"\n";
+        assert_eq!(key(other), "client.user_channel_namespace");
+        let known = format!("{own}[channels.namespaces.people]\nhistory_size = 1\n{other}");
+        assert!(Config::from_text(&known).is_ok());
+        assert!(Config::from_text("[client]\nuser_channel_namespace = \"\"").is_ok());
+    }
+
+    #[test]
     fn a_public_url_is_a_base_that_paths_can_follow() {
         let check = |url: &str, is_good: bool| {
             let read = Config::from_text(&format!("[http]\npublic_url = {url:?}"));
