@@ -184,6 +184,30 @@ for (const [name, Kind, write, read] of encodings) {
     al.disconnect();
   });
 
+  test(`${name}: a filter lets only some publications through, live and recovered`, async () => {
+    const bo = client(Kind, "bo");
+    const filter = { key: "colour", cmp: "in", vals: ["red", "green"] };
+    const [reader] = await subscribed(bo, channel("tagged:a"), { tagsFilter: filter });
+    const heard = collect(reader, read);
+    const publish = (data, colour) =>
+      server.api("publish", { channel: channel("tagged:a"), data, tags: { colour } });
+    for (const [data, colour] of [[1, "red"], [2, "blue"], [3, "green"]]) await publish(data, colour);
+    await heard.until(2);
+    bo.disconnect();
+    for (const [data, colour] of [[4, "blue"], [5, "green"], [6, "blue"]]) await publish(data, colour);
+    const back = next(reader, "subscribed");
+    bo.connect();
+    assert.equal((await back).recovered, true);
+    await publish(7, "blue");
+    await publish(8, "red");
+    assert.deepEqual((await heard.until(4)).map((each) => each.data), [1, 3, 5, 8]);
+    const refused = bo.newSubscription(channel("chat:unfiltered"), { tagsFilter: filter });
+    const ended = next(refused, "unsubscribed");
+    refused.subscribe();
+    assert.equal((await ended).code, 107);
+    bo.disconnect();
+  });
+
   test(`${name}: what the back end sends a user while it is away waits in its own channel`, async () => {
     const user = channel("user");
     const own = `personal:#${user}`;

@@ -50,6 +50,12 @@ allowed_delta_types = ["fossil"]
 delta_publish = true
 allow_subscribe_for_client = true
 allow_publish_for_client = true
+[channels.namespaces.tagged]
+history_size = 10
+durability = "memory"
+force_recovery = true
+allow_tags_filter = true
+allow_subscribe_for_client = true
 [channels.namespaces.closed]
 history_size = 10
 durability = "memory"

@@ -29,6 +29,8 @@ pub struct Namespace {
     pub auto_cache_recover: bool,
     /// Clients may ask for deltas of the fossil format.
     pub allow_fossil_delta: bool,
+    /// Clients may ask for those publications only whose tags pass a filter.
+    pub allow_tags_filter: bool,
     /// Publications are marked for deltas even if the publisher does not.
     pub delta_publish: bool,
     /// Clients with a user may subscribe by themselves.

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use crate::channel::Follower;
 use crate::client::Client;
-use crate::outlet::Mark;
+use crate::outlet::{Filter, Mark};
 use crate::registry::{SHARDS, shard_of};
 
 /// The channels that clients of this node are subscribed to.
@@ -58,6 +58,8 @@ pub(crate) struct Listener {
     pub(crate) follower: Follower,
     pub(crate) mark: Mark,
     pub(crate) traits: Traits,
+    /// What it wants; nearly all want everything, and pay a pointer for the others.
+    pub(crate) filter: Option<Box<Filter>>,
     /// What the application says about the client in this channel.
     pub(crate) chan_info: Bytes,
 }

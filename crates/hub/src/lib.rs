@@ -39,7 +39,7 @@ pub use local::{LocalBus, LocalBusMetrics, LocalBusOptions};
 pub use mailbox::MailboxLimits;
 pub use metrics::HubMetrics;
 pub use options::HubOptions;
-pub use outlet::{Cut, Ending, Event, Mark, Outlet, Taken};
+pub use outlet::{Cut, Ending, Event, Filter, Mark, Outlet, Taken};
 pub use signal::{Poker, Wake};
 pub use subscribe::{
     NotRecovered, PresenceStats, Recover, SubscribeError, SubscribeSpec, Subscribed,

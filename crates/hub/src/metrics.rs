@@ -147,7 +147,7 @@ impl HubMetrics {
         sink.counter("hub_bus_gaps", help, &[], self.bus_gaps.get());
         let help = "Channels whose live flow stood behind their history and was repaired.";
         sink.counter("hub_positions_behind", help, &[], self.positions_behind.get());
-        let help = "Publications offered to subscribers.";
+        let help = "Publications offered to subscribers, without those that a filter keeps back.";
         sink.counter("hub_fan_out", help, &[], self.fan_out.get());
         let help = "Times a subscriber was told that publications are missing.";
         sink.counter("hub_channel_gaps", help, &[], self.channel_gaps.get());

@@ -92,6 +92,7 @@ fn namespace(options: &config::Namespace) -> anyhow::Result<Namespace> {
         is_cache: options.force_recovery_mode == RecoveryMode::Cache,
         auto_cache_recover: options.auto_cache_recover,
         allow_fossil_delta: options.allowed_delta_types.iter().any(|kind| kind == "fossil"),
+        allow_tags_filter: options.allow_tags_filter,
         delta_publish: options.delta_publish,
         allow_subscribe_for_client: options.allow_subscribe_for_client,
         allow_subscribe_for_anonymous: options.allow_subscribe_for_anonymous,

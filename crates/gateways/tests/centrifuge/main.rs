@@ -3,5 +3,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+mod filter;
 mod personal;
 mod world;

@@ -12,7 +12,7 @@ use naru_domain::clock::ManualClock;
 use naru_domain::ports::{
     Credentials, NamespaceOptions, Post, SubscribeClaims, SubscribeGrant, TokenError, TokenVerifier,
 };
-use naru_domain::{ChannelName, Durability, Position, Timestamp};
+use naru_domain::{ChannelName, Durability, Position, PublicationMeta, Timestamp};
 use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening, PERSONAL_NAMESPACE};
 use naru_gateways::connections::Socket;
 use naru_hub::access::{Namespace, Namespaces};
@@ -37,7 +37,7 @@ pub(crate) struct World {
     _tasks: JoinSet<()>,
 }
 
-/// `kept:` keeps 100 and lets everybody in; `closed:` allows nothing.
+/// `kept:` keeps 100 and lets everybody in; `tagged:` allows filters and deltas, too; `closed:` allows nothing.
 fn namespaces() -> (Namespaces, HashMap<String, NamespaceOptions>) {
     let kept = Namespace {
         has_history: true,
@@ -47,6 +47,10 @@ fn namespaces() -> (Namespaces, HashMap<String, NamespaceOptions>) {
         ..Namespace::default()
     };
     let named = HashMap::from([
+        (
+            "tagged".to_owned(),
+            Namespace { allow_tags_filter: true, allow_fossil_delta: true, ..kept.clone() },
+        ),
         ("kept".to_owned(), kept),
         ("closed".to_owned(), Namespace::default()),
         (PERSONAL_NAMESPACE.to_owned(), Namespace::personal()),
@@ -56,7 +60,7 @@ fn namespaces() -> (Namespaces, HashMap<String, NamespaceOptions>) {
         durability: Durability::Memory,
         ..NamespaceOptions::default()
     };
-    let options = [("kept", 100), (PERSONAL_NAMESPACE, 100)];
+    let options = [("kept", 100), ("tagged", 100), (PERSONAL_NAMESPACE, 100)];
     let options = options.map(|(name, size)| (name.to_owned(), keeping(size)));
     (Namespaces { default: Namespace::default(), named }, HashMap::from(options))
 }
@@ -123,6 +127,15 @@ impl World {
     pub(crate) async fn publish(&self, channel: &str, data: Value) -> Position {
         let channel = ChannelName::parse(channel).unwrap();
         self.hub.publish(&channel, Post::new(data.to_string())).await.unwrap()
+    }
+
+    /// The same with a tag `k`.
+    pub(crate) async fn publish_tagged(&self, channel: &str, data: Value, tag: &str) -> Position {
+        let channel = ChannelName::parse(channel).unwrap();
+        let tags = vec![("k".into(), tag.into())];
+        let meta = Some(Arc::new(PublicationMeta { tags, ..PublicationMeta::default() }));
+        let post = Post { meta, ..Post::new(data.to_string()) };
+        self.hub.publish(&channel, post).await.unwrap()
     }
 }
 

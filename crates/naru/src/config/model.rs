@@ -178,6 +178,7 @@ pub(crate) struct Namespace {
     pub(crate) allow_recovery: bool,
     pub(crate) auto_cache_recover: bool,
     pub(crate) delta_publish: bool,
+    pub(crate) allow_tags_filter: bool,
     pub(crate) allow_subscribe_for_client: bool,
     pub(crate) allow_subscribe_for_anonymous: bool,
     pub(crate) allow_publish_for_client: bool,
@@ -439,6 +440,7 @@ impl Default for Namespace {
             allow_recovery: false,
             auto_cache_recover: false,
             delta_publish: false,
+            allow_tags_filter: false,
             allow_subscribe_for_client: false,
             allow_subscribe_for_anonymous: false,
             allow_publish_for_client: false,
@@ -713,6 +715,10 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     (
         "channels.default.delta_publish",
         "Publications may be sent as differences to clients that agreed to it.",
+    ),
+    (
+        "channels.default.allow_tags_filter",
+        "Clients may ask for those publications only whose tags pass a filter.",
     ),
     (
         "channels.default.allow_subscribe_for_client",
