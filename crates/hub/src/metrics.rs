@@ -29,6 +29,7 @@ pub struct HubMetrics {
     pub(crate) mailbox_bytes: Gauge,
     pub(crate) clients: Gauge,
     pub(crate) slow_cuts: Counter,
+    pub(crate) users_refused: Counter,
     pub(crate) channels: Gauge,
     pub(crate) subscriptions: Gauge,
     pub(crate) bus_publications: Counter,
@@ -137,6 +138,8 @@ impl HubMetrics {
         sink.counter("hub_slow_cuts", help, &[], self.slow_cuts.get());
         let help = "Channels that a client of this node is subscribed to.";
         sink.gauge("hub_channels", help, &[], self.channels.get());
+        let help = "Connections refused because their user had as many as it may have.";
+        sink.counter("hub_user_refused", help, &[], self.users_refused.get());
         let help = "Subscriptions of clients to channels.";
         sink.gauge("hub_subscriptions", help, &[], self.subscriptions.get());
         let help = "Publications that came from the bus.";

@@ -126,7 +126,10 @@ impl Hub {
     pub fn connect(&self, spec: ClientSpec) -> Result<Connected, TooManyConnections> {
         let inner = &self.inner;
         let max = inner.options.connections_per_user_max;
-        let client = inner.clients.add(spec, inner.clock.now(), max).ok_or(TooManyConnections)?;
+        let Some(client) = inner.clients.add(spec, inner.clock.now(), max) else {
+            inner.metrics.users_refused.increment();
+            return Err(TooManyConnections);
+        };
         inner.metrics.clients.add(1);
         Ok(Connected::new(self.clone(), client))
     }

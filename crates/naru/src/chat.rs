@@ -19,7 +19,7 @@ use naru_domain::Durability;
 use naru_domain::ports::{NamespaceOptions, TokenVerifier};
 use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening, PERSONAL_NAMESPACE};
 use naru_gateways::connections::Socket;
-use naru_gateways::limits::AdmissionLimits;
+use naru_gateways::limits::{AdmissionLimits, UserRates};
 use naru_gateways::origin;
 use naru_gateways::stomp::{StompGateway, StompOpening, WsOpening};
 use naru_gateways::token::{TokenSettings, TokenVerifier as SignedTokens};
@@ -116,7 +116,7 @@ fn namespace(options: &config::Namespace) -> anyhow::Result<Namespace> {
 }
 
 /// The Centrifuge gateway's settings.
-pub(crate) fn client_options(config: &Config) -> ClientOptions {
+pub(crate) fn client_options(config: &Config, user_rates: &UserRates) -> ClientOptions {
     let client = &config.client;
     ClientOptions {
         ping_interval: client.ping_interval.0,
@@ -134,6 +134,7 @@ pub(crate) fn client_options(config: &Config) -> ClientOptions {
             .filter(|name| !name.is_empty()),
         commands_per_second: client.commands_per_second,
         commands_burst: client.commands_burst,
+        user_rates: user_rates.clone(),
         admission: AdmissionLimits {
             connections_max: client.connections_max,
             per_address_max: client.connections_per_address,
@@ -281,6 +282,7 @@ pub(crate) type Verifier = Arc<ArcSwap<Arc<dyn TokenVerifier>>>;
 pub(crate) fn client_gateway(
     config: &Config,
     hub: &naru_hub::Hub,
+    user_rates: &UserRates,
     clock: &Arc<dyn naru_domain::Clock>,
 ) -> anyhow::Result<Option<ClientGateway>> {
     if !config.client.enabled {
@@ -288,7 +290,7 @@ pub(crate) fn client_gateway(
     }
     let namespaces = Arc::new(ArcSwap::from_pointee(namespaces(config)?));
     let tokens: Verifier = Arc::new(ArcSwap::from_pointee(tokens(config)?));
-    let options = client_options(config);
+    let options = client_options(config, user_rates);
     Ok(Some(ClientGateway::new(options, hub.clone(), namespaces, tokens, None, Arc::clone(clock))))
 }
 

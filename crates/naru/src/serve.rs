@@ -20,7 +20,7 @@ use naru_domain::metrics::MetricSource;
 use naru_domain::ports::{History, NamespaceOptions, PurgeKind};
 use naru_domain::{Clock, Durability};
 use naru_gateways::bridge::{BridgeKeys, BridgeOptions, BridgeServer};
-use naru_gateways::limits::AdmissionLimits;
+use naru_gateways::limits::{AdmissionLimits, UserRates};
 use naru_gateways::tls::{Tls, TlsFiles};
 use naru_hub::{Hub, HubOptions, LocalBus, LocalBusOptions, MailboxLimits};
 use naru_store_sql::SqlStore;
@@ -136,11 +136,16 @@ impl Node {
         .with_context(|| in_use("bridge", config.bridge.listen))?;
         let bridge_address = bridge.local_addr()?;
 
-        let client = chat::client_gateway(&config, &hub, &clock)?;
+        let limits = &config.limits;
+        let user_rates =
+            UserRates::new(limits.user_commands_per_second, limits.user_commands_burst);
+        let client = chat::client_gateway(&config, &hub, &user_rates, &clock)?;
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
         let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default());
         let stomp_tls = tls(&config.stomp.tls_certificate, &config.stomp.tls_key)?;
-        let stomp = StompService::bind(&config, stomp_tls, &hub, Arc::new(logins), None, &clock)?;
+        let logins = Arc::new(logins);
+        let stomp =
+            StompService::bind(&config, stomp_tls, &hub, &user_rates, logins, None, &clock)?;
         let addresses = Addresses {
             bridge: bridge_address,
             http: http_address,
@@ -152,6 +157,7 @@ impl Node {
         let health = Arc::new(NodeHealth::new(Some(Arc::clone(&store) as _)));
         let mut metrics: Vec<Arc<dyn MetricSource>> =
             vec![bridge.counters(), hub.metrics(), bus_metrics, bots.metrics(), store.metrics()];
+        metrics.push(Arc::new(user_rates));
         metrics.extend(client.as_ref().map(|client| client.counters() as _));
         metrics.extend(stomp.as_ref().map(|stomp| stomp.gateway.counters() as _));
         let services = Services {

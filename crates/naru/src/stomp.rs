@@ -10,7 +10,7 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use naru_domain::ports::{Backend, Logins, NamespaceOptions, TokenVerifier};
 use naru_domain::{Clock, Durability};
-use naru_gateways::limits::AdmissionLimits;
+use naru_gateways::limits::{AdmissionLimits, UserRates};
 use naru_gateways::stomp::{
     DEAD_NAMESPACE, DURABLE_NAMESPACE, StompGateway, StompListener, StompOptions, StompPorts,
     TEMP_NAMESPACE, USER_NAMESPACE,
@@ -48,6 +48,7 @@ impl StompService {
         config: &Config,
         tls: Option<Tls>,
         hub: &Hub,
+        user_rates: &UserRates,
         logins: Arc<dyn Logins>,
         backend: Option<Arc<dyn Backend>>,
         clock: &Arc<dyn Clock>,
@@ -65,7 +66,7 @@ impl StompService {
             backend,
             clock: Arc::clone(clock),
         };
-        let gateway = StompGateway::new(options(config), ports);
+        let gateway = StompGateway::new(options(config, user_rates), ports);
         let listener = StompListener::bind(config.stomp.listen, tls.clone(), gateway.clone())
             .with_context(|| crate::serve::in_use("stomp", config.stomp.listen))?;
         let address = listener.local_addr()?;
@@ -89,7 +90,7 @@ fn queue_limits(config: &Config) -> QueueLimits {
     }
 }
 
-fn options(config: &Config) -> StompOptions {
+fn options(config: &Config, user_rates: &UserRates) -> StompOptions {
     let stomp = &config.stomp;
     StompOptions {
         heart_beat: stomp.heartbeat.0,
@@ -109,6 +110,7 @@ fn options(config: &Config) -> StompOptions {
         write_timeout: stomp.write_timeout.0,
         frames_per_second: stomp.frames_per_second,
         frames_burst: stomp.frames_burst,
+        user_rates: user_rates.clone(),
         admission: AdmissionLimits {
             connections_max: stomp.connections_max,
             per_address_max: stomp.connections_per_address,

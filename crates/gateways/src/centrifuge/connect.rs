@@ -2,7 +2,7 @@
 //! and what happens when its credentials run out.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use naru_domain::ports::{Caller, Credentials, Refusal, SubscribeGrant, TokenError};
@@ -104,7 +104,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             peer = %self.opening.peer, protocol = self.protocol().label(), "client connected",
         );
         self.shared.counters.connected.increment();
+        let user = &connected.client().info().user;
+        let share = self.shared.options.user_rates.join(user, Instant::now());
         self.party = Some(Box::new(Party {
+            share,
             connected,
             caller,
             expires_at: credentials.expires_at,

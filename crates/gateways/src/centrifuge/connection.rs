@@ -23,7 +23,7 @@ use tracing::debug;
 use super::outlet::{ClientOutlet, frame};
 use super::{ClientGateway, Opening, Shared};
 use crate::connections::{Socket, introduced, report_gone};
-use crate::limits::FrameRate;
+use crate::limits::{FrameRate, Pace, UserShare};
 use crate::outgoing::{END, Outgoing, SharedTcp};
 use crate::ws::{WsConnection, WsEvent};
 
@@ -79,6 +79,8 @@ pub(super) struct Talk<S> {
 pub(super) struct Party {
     pub(super) connected: Connected,
     pub(super) caller: Caller,
+    /// What its user may say, on all connections together.
+    pub(super) share: Option<UserShare>,
     /// When its credentials run out, and how that is noticed.
     pub(super) expires_at: Option<Timestamp>,
     /// The back end is asked for new ones, not the client.
@@ -240,11 +242,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         }
         let options = &self.shared.options;
         let (per_second, burst) = (options.commands_per_second, options.commands_burst);
-        if let Some(pause) = self.rate.take(count, per_second, burst, Instant::now()) {
-            self.shared.counters.delayed_reads.increment();
-            self.pause = Some(Box::pin(sleep(pause)));
+        let now = Instant::now();
+        let own = self.rate.take(count, per_second, burst, now);
+        let share = self.party.as_ref().and_then(|party| party.share.as_ref());
+        match UserShare::pace(share, own, count, now) {
+            Pace::Go => Ok(()),
+            Pace::Pause(pause) => {
+                self.shared.counters.delayed_reads.increment();
+                self.pause = Some(Box::pin(sleep(pause)));
+                Ok(())
+            }
+            Pace::End => Err(disconnect(DisconnectCode::TooManyRequests)),
         }
-        Ok(())
     }
 
     /// Answers a command.

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use counters::ClientCounters;
 
 use crate::connections::{Connections, Socket};
-use crate::limits::{AdmissionLimits, Permit, Refused};
+use crate::limits::{AdmissionLimits, Permit, Refused, UserRates};
 use crate::turns::Turns;
 use crate::ws::WsOptions;
 
@@ -68,6 +68,8 @@ pub struct ClientOptions {
     pub commands_per_second: u32,
     /// Commands that may come at once.
     pub commands_burst: u32,
+    /// The same for all connections of a user together; shared with other gateways.
+    pub user_rates: UserRates,
     /// Who may connect.
     pub admission: AdmissionLimits,
     /// Over how long clients are told to go when the node stops.
@@ -94,6 +96,7 @@ impl Default for ClientOptions {
             user_channel_namespace: Some(PERSONAL_NAMESPACE.to_owned()),
             commands_per_second: 1_000,
             commands_burst: 5_000,
+            user_rates: UserRates::default(),
             admission: AdmissionLimits {
                 connections_max: 20_000,
                 per_address_max: 20_000,

@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
 mod filter;
+mod limits;
 mod personal;
 mod world;

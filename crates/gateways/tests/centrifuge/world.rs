@@ -183,6 +183,11 @@ impl Client {
         self.last_id
     }
 
+    /// Sends what is a frame of its own.
+    pub(crate) async fn send_text(&mut self, text: String) {
+        self.ws.send(Message::text(text)).await.unwrap();
+    }
+
     /// Sends a command and waits for its reply, which is the next thing that comes.
     pub(crate) async fn ask(&mut self, command: &str, request: Value) -> Value {
         let id = self.send(command, request).await;

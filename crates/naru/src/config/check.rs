@@ -311,6 +311,10 @@ fn check_store(config: &Config, found: &mut Found) {
     }
     let limits = &config.limits;
     found.number("limits.mailbox_messages", limits.mailbox_messages as u64, 1, 1_000_000);
+    if limits.user_commands_per_second > 0 && limits.user_commands_burst == 0 {
+        let message = "must be at least 1 when user_commands_per_second is set";
+        found.add("limits.user_commands_burst", message);
+    }
     found.size("limits.mailbox_bytes", limits.mailbox_bytes, Size(1 << 20), Size(16 << 30));
 }
 

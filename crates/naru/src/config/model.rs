@@ -296,6 +296,8 @@ pub(crate) struct Limits {
     pub(crate) memory: Size,
     pub(crate) mailbox_messages: usize,
     pub(crate) mailbox_bytes: Size,
+    pub(crate) user_commands_per_second: u32,
+    pub(crate) user_commands_burst: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -557,7 +559,13 @@ impl Default for Retention {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: Size(0), mailbox_messages: 10_000, mailbox_bytes: Size(64 << 20) }
+        Limits {
+            memory: Size(0),
+            mailbox_messages: 10_000,
+            mailbox_bytes: Size(64 << 20),
+            user_commands_per_second: 10_000,
+            user_commands_burst: 50_000,
+        }
     }
 }
 
@@ -788,7 +796,10 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ("client.queue_max_bytes", "What may wait for a slow reader (64KiB to 1GiB)."),
     ("client.channels_max", "Channels of one connection (1 to 10000)."),
     ("client.channel_max_length", "Longest name of a channel in bytes (1 to 255)."),
-    ("client.user_connections_max", "Connections of one user (1 to 1000000)."),
+    (
+        "client.user_connections_max",
+        "Connections of one user, those of STOMP included (1 to 1000000).",
+    ),
     ("client.history_max", "Publications of one answer, recovery included (1 to 10000)."),
     ("client.stale_timeout", "From the upgrade to a usable connect command (1s to 5m)."),
     (
@@ -873,6 +884,11 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ),
     ("limits.mailbox_messages", "Replies kept for one phone that is away (1 to 1000000)."),
     ("limits.mailbox_bytes", "The same in bytes (1MiB to 16GiB)."),
+    (
+        "limits.user_commands_per_second",
+        "Commands of Centrifuge and frames of STOMP per second from all connections of one user together before their reads are delayed; 0 is no limit.",
+    ),
+    ("limits.user_commands_burst", "How many of them may come at once."),
     (
         "users",
         "People who may log in: `[[users]]` with name, password or password_file, role (viewer, operator, admin).",
