@@ -4,19 +4,14 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { Centrifuge } from "centrifuge";
-import { Centrifuge as ProtobufCentrifuge } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
+import { collect, encodings, next, subscribed } from "./helpers.mjs";
 import { Server, seconds, token } from "./server.mjs";
 
 let server;
 before(async () => (server = await Server.start()));
 after(() => server.stop());
-
-const encodings = [
-  ["JSON", Centrifuge, (value) => value, (value) => value],
-  ["Protobuf", ProtobufCentrifuge, (value) => Buffer.from(JSON.stringify(value)), (bytes) => JSON.parse(Buffer.from(bytes))],
-];
 
 const clients = new Set();
 after(() => clients.forEach((client) => client.disconnect()));
@@ -31,33 +26,6 @@ function client(Kind, user, options = {}) {
   });
   clients.add(made);
   return made;
-}
-
-const next = (emitter, event) => new Promise((resolve) => emitter.once(event, resolve));
-
-// Collects publications and waits for a number of them.
-function collect(subscription, read) {
-  const got = [];
-  let wake = () => {};
-  subscription.on("publication", (context) => {
-    got.push({ ...context, data: read(context.data) });
-    wake();
-  });
-  return {
-    got,
-    async until(count) {
-      while (got.length < count) await new Promise((resolve) => (wake = resolve));
-      return got;
-    },
-  };
-}
-
-async function subscribed(client, channel, options) {
-  const subscription = client.newSubscription(channel, options);
-  const done = next(subscription, "subscribed");
-  subscription.subscribe();
-  client.connect();
-  return [subscription, await done];
 }
 
 for (const [name, Kind, write, read] of encodings) {

@@ -65,8 +65,10 @@ allow_publish_for_subscriber = true
 `;
 
 export class Server {
-  static async start(extra = "") {
+  // `extra` goes behind the configuration, `settings` are flags of the form KEY=VALUE.
+  static async start(extra = "", settings = []) {
     const server = new Server();
+    server.flags = settings.flatMap((setting) => ["--set", setting]);
     server.folder = mkdtempSync(join(tmpdir(), "naru-"));
     writeFileSync(join(server.folder, "naru.toml"), CONFIG + extra);
     await server.launch();
@@ -76,7 +78,7 @@ export class Server {
   async launch() {
     const data = join(this.folder, "data");
     const config = join(this.folder, "naru.toml");
-    this.child = spawn(process.env.NARU_BIN, ["serve", "--config", config, "--data-dir", data], {
+    this.child = spawn(process.env.NARU_BIN, ["serve", "--config", config, "--data-dir", data, ...this.flags], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     let errors = "";

@@ -31,6 +31,7 @@ use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config, RecoveryMode};
+use crate::emulation;
 
 /// Publications of a personal channel that wait for its user (guessed).
 const PERSONAL_HISTORY_SIZE: usize = 100;
@@ -134,6 +135,8 @@ pub(crate) fn client_options(config: &Config, user_rates: &UserRates) -> ClientO
             .filter(|name| !name.is_empty()),
         commands_per_second: client.commands_per_second,
         commands_burst: client.commands_burst,
+        emulated_max: client.emulated_connections_max,
+        node: format!("{:032x}", rand::random::<u128>()),
         user_rates: user_rates.clone(),
         admission: AdmissionLimits {
             connections_max: client.connections_max,
@@ -144,10 +147,12 @@ pub(crate) fn client_options(config: &Config, user_rates: &UserRates) -> ClientO
     }
 }
 
-/// The WebSockets behind the HTTP listener.
+/// The chat gateways behind the HTTP listener.
 pub(crate) struct ChatDoors {
     client: Option<(String, ClientGateway)>,
     stomp: Option<(String, StompGateway)>,
+    /// Whether those of Centrifuge may come without a WebSocket, too.
+    emulates: bool,
     allowed_origins: Vec<String>,
     offers_deflate: bool,
 }
@@ -161,9 +166,17 @@ impl ChatDoors {
         ChatDoors {
             client: client.map(|gateway| (config.client.path.clone(), gateway)),
             stomp: stomp.map(|gateway| (config.stomp.path.clone(), gateway)),
+            emulates: config.client.emulation,
             allowed_origins: config.http.allowed_origins.clone(),
             offers_deflate: config.client.compression,
         }
+    }
+
+    /// Whether the page that asks may.
+    fn lets_in(&self, knock: &Knock) -> bool {
+        let header = |name| knock.request.headers().get(name).and_then(|value| value.to_str().ok());
+        let (page, host) = (header(header::ORIGIN), header(header::HOST));
+        origin::is_allowed(page, host, &self.allowed_origins)
     }
 
     fn open_client(&self, gateway: &ClientGateway, knock: Knock) -> Response {
@@ -217,12 +230,11 @@ impl Doors for ChatDoors {
     fn serves(&self, path: &str) -> bool {
         self.client.as_ref().is_some_and(|(each, _)| each == path)
             || self.stomp.as_ref().is_some_and(|(each, _)| each == path)
+            || (self.emulates && self.client.is_some() && emulation::serves(path))
     }
 
     async fn answer(&self, knock: Knock) -> Response {
-        let header = |name| knock.request.headers().get(name).and_then(|value| value.to_str().ok());
-        let (page, host) = (header(header::ORIGIN), header(header::HOST));
-        if !origin::is_allowed(page, host, &self.allowed_origins) {
+        if !self.lets_in(&knock) {
             return plain(
                 StatusCode::FORBIDDEN,
                 "this page may not connect: add its origin to http.allowed_origins\n",
@@ -232,6 +244,7 @@ impl Doors for ChatDoors {
         match (&self.client, &self.stomp) {
             (_, Some((own, gateway))) if own == path => self.open_stomp(gateway, knock),
             (Some((own, gateway)), _) if own == path => self.open_client(gateway, knock),
+            (Some((_, gateway)), _) => emulation::answer(gateway, knock).await,
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }
     }
@@ -267,7 +280,7 @@ async fn socket(upgrading: Upgrading, is_tls: bool) -> Option<(Socket, BytesMut)
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let value = header::HeaderValue::from_static("text/plain; charset=utf-8");
@@ -342,7 +355,7 @@ pub(crate) fn services(
         hub: hub.clone(),
         namespaces: client.namespaces(),
         history_max: config.client.history_max,
-        node_uid: format!("{:032x}", rand::random::<u128>()),
+        node_uid: client.node().to_owned(),
         node_name: crate::serve::node_name(config),
         started: std::time::Instant::now(),
     }

@@ -61,10 +61,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
 
     /// False if the client was refused with an answer.
     pub(super) async fn connect(&mut self, id: u32, request: ConnectRequest) -> Result<bool, End> {
+        let emulated = self.emulated.as_deref();
         let mut caller = Caller {
             client: uuid::Uuid::now_v7().to_string(),
             user: String::new(),
-            transport: "websocket",
+            transport: emulated.map_or("websocket", |emulated| emulated.transport.label()),
             protocol: self.protocol().label(),
             is_binary: false,
             meta: Bytes::new(),
@@ -190,6 +191,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             }
         }
         let Some(party) = self.party.as_ref() else { return Ok(()) };
+        let emulated = self.emulated.as_deref();
         let ttl = match (party.expires_at, party.is_refreshed_by_backend) {
             (Some(at), false) => Some(seconds_until(at, self.shared.clock.now())),
             _ => None,
@@ -208,6 +210,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             subs: &subs,
             ping: u32::try_from(self.shared.options.ping_interval.as_secs()).unwrap_or(25).max(1),
             pong: true,
+            session: emulated.map_or("", |emulated| &emulated.session),
+            node: if emulated.is_some() { &self.shared.options.node } else { "" },
             ..ConnectResult::default()
         };
         let frame = self.reply_frame(&Reply::ok(id, Answer::Connect(result)))?;

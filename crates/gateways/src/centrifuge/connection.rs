@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::emulation::Emulated;
 use super::outlet::{ClientOutlet, frame};
 use super::{ClientGateway, Opening, Shared};
 use crate::connections::{Socket, introduced, report_gone};
@@ -38,6 +39,7 @@ pub(super) async fn run(
     socket: Socket,
     leftover: BytesMut,
     opening: Opening,
+    emulated: Option<Emulated>,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
@@ -45,17 +47,18 @@ pub(super) async fn run(
     shared.counters.accepted.increment();
     shared.counters.connections.add(1);
     let options = ClientGateway::ws_options(&shared, &opening);
+    let emulated = emulated.map(Box::new);
     let reason = match socket {
         Socket::Plain(tcp) => {
             let tcp = Arc::new(tcp);
             let out = Arc::new(Outgoing::new(Some(Arc::clone(&tcp)), bytes_max));
             let ws = WsConnection::sharing(SharedTcp(tcp), Arc::clone(&out), leftover, options);
-            Talk::new(ws, out, opening, shared.clone()).run(stop).await
+            Talk::new(ws, out, opening, emulated, shared.clone()).run(stop).await
         }
         Socket::Boxed(io) => {
             let out = Arc::new(Outgoing::new(None, bytes_max));
             let ws = WsConnection::sharing(io, Arc::clone(&out), leftover, options);
-            Talk::new(ws, out, opening, shared.clone()).run(stop).await
+            Talk::new(ws, out, opening, emulated, shared.clone()).run(stop).await
         }
     };
     shared.counters.connections.add(-1);
@@ -69,6 +72,8 @@ pub(super) struct Talk<S> {
     pub(super) shared: Arc<Shared>,
     pub(super) outlet: Arc<ClientOutlet>,
     pub(super) opening: Box<Opening>,
+    /// Set if there is no WebSocket at the other end.
+    pub(super) emulated: Option<Box<Emulated>>,
     pub(super) party: Option<Box<Party>>,
     rate: FrameRate,
     /// Set while reading is paused, or until the next thing of this client runs out.
@@ -104,6 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         ws: WsConnection<S>,
         out: Arc<Outgoing>,
         opening: Opening,
+        emulated: Option<Box<Emulated>>,
         shared: Arc<Shared>,
     ) -> Box<Talk<S>> {
         let protocol = opening.protocol;
@@ -114,6 +120,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             shared,
             outlet: Arc::new(outlet),
             opening: Box::new(opening),
+            emulated,
             party: None,
             rate: FrameRate::new(Instant::now()),
             pause: None,

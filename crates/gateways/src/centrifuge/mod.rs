@@ -5,6 +5,7 @@ mod commands;
 mod connect;
 mod connection;
 mod counters;
+mod emulation;
 mod outlet;
 mod subscribe;
 
@@ -22,6 +23,7 @@ use naru_wire::centrifuge::{DisconnectCode, Protocol};
 use tokio_util::sync::CancellationToken;
 
 pub use counters::ClientCounters;
+pub use emulation::{EmulatedOpening, EventStream, Transport, Undelivered, carries_token};
 
 use crate::connections::{Connections, Socket};
 use crate::limits::{AdmissionLimits, Permit, Refused, UserRates};
@@ -72,6 +74,10 @@ pub struct ClientOptions {
     pub user_rates: UserRates,
     /// Who may connect.
     pub admission: AdmissionLimits,
+    /// Connections without a WebSocket at the same time.
+    pub emulated_max: usize,
+    /// What this node is called to those, which have to find it again; short and unlike others.
+    pub node: String,
     /// Over how long clients are told to go when the node stops.
     pub farewell_spread: Duration,
     /// What clients are told of this server.
@@ -102,6 +108,8 @@ impl Default for ClientOptions {
                 per_address_max: 20_000,
                 attempts_per_minute: 60_000,
             },
+            emulated_max: 1_000,
+            node: String::new(),
             farewell_spread: Duration::from_secs(3),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -118,6 +126,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     counters: Arc<ClientCounters>,
     turns: Turns<outlet::ClientOutlet>,
+    sessions: emulation::Sessions,
     json_ping: Bytes,
     protobuf_ping: Bytes,
 }
@@ -178,6 +187,7 @@ impl ClientGateway {
             clock,
             counters: Arc::default(),
             turns: Turns::new(),
+            sessions: emulation::Sessions::default(),
             json_ping: ping(Protocol::Json),
             protobuf_ping: ping(Protocol::Protobuf),
         };
@@ -188,6 +198,18 @@ impl ClientGateway {
     #[must_use]
     pub fn namespaces(&self) -> Arc<ArcSwap<Namespaces>> {
         Arc::clone(&self.shared.namespaces)
+    }
+
+    /// What this node is called.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.shared.options.node
+    }
+
+    /// The largest message of a client, in bytes.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        self.shared.options.message_bytes_max as usize
     }
 
     /// The gateway's figures.
@@ -214,7 +236,7 @@ impl ClientGateway {
     ) {
         let shared = Arc::clone(&self.shared);
         self.connections.serve(permit, upgraded, |socket, leftover, stop| {
-            connection::run(socket, leftover, opening, shared, stop)
+            connection::run(socket, leftover, opening, None, shared, stop)
         });
     }
 

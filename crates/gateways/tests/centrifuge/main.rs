@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+mod emulation;
 mod filter;
 mod limits;
 mod personal;

@@ -37,7 +37,7 @@ pub(crate) struct World {
     _tasks: JoinSet<()>,
 }
 
-/// `kept:` keeps 100 and lets everybody in; `tagged:` allows filters and deltas, too; `closed:` allows nothing.
+/// `kept:` keeps 100 and lets everybody in; `present:` tells who comes and goes; `tagged:` allows filters and deltas, too; `closed:` allows nothing.
 fn namespaces() -> (Namespaces, HashMap<String, NamespaceOptions>) {
     let kept = Namespace {
         has_history: true,
@@ -47,6 +47,10 @@ fn namespaces() -> (Namespaces, HashMap<String, NamespaceOptions>) {
         ..Namespace::default()
     };
     let named = HashMap::from([
+        (
+            "present".to_owned(),
+            Namespace { join_leave: true, force_push_join_leave: true, ..kept.clone() },
+        ),
         (
             "tagged".to_owned(),
             Namespace { allow_tags_filter: true, allow_fossil_delta: true, ..kept.clone() },
@@ -60,7 +64,7 @@ fn namespaces() -> (Namespaces, HashMap<String, NamespaceOptions>) {
         durability: Durability::Memory,
         ..NamespaceOptions::default()
     };
-    let options = [("kept", 100), ("tagged", 100), (PERSONAL_NAMESPACE, 100)];
+    let options = [("kept", 100), ("present", 100), ("tagged", 100), (PERSONAL_NAMESPACE, 100)];
     let options = options.map(|(name, size)| (name.to_owned(), keeping(size)));
     (Namespaces { default: Namespace::default(), named }, HashMap::from(options))
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use naru_domain::limits::HOOK_ATTEMPTS_MAX;
 use naru_gateways::centrifuge::PERSONAL_NAMESPACE;
 
+use crate::emulation;
+
 use super::model::{Config, DurabilityName};
 use super::units::{Size, Span};
 
@@ -103,6 +105,14 @@ fn check_listeners(config: &Config, found: &mut Found) {
 fn check_client(config: &Config, found: &mut Found) {
     let client = &config.client;
     let (second, hour) = (Span::seconds(1), Span::seconds(3_600));
+    for (section, path) in [("client", &client.path), ("stomp", &config.stomp.path)] {
+        if client.emulation && emulation::serves(path) {
+            found.add(&format!("{section}.path"), "a path of client.emulation");
+        }
+    }
+    // The others of the HTTP listener's places are for the API and the requests beside the streams.
+    let emulated_max = client.emulated_connections_max as u64;
+    found.number("client.emulated_connections_max", emulated_max, 1, 3_000);
     if !client.path.starts_with('/') || client.path.starts_with("/api") {
         found.add("client.path", "must begin with `/` and not with `/api`");
     }

@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a TOML file, then `NARU_*` variables, then flags; every mistake is
 //! found in one go and named with where it came from.
 
+mod bridge;
 mod check;
 mod model;
 mod units;
@@ -11,9 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-pub(crate) use model::{
-    ApprovalPolicy, BridgeKey, Config, LogFormat, Namespace, Processing, REFERENCE, RecoveryMode,
-};
+pub(crate) use bridge::{ApprovalPolicy, BridgeKey};
+pub(crate) use model::{Config, LogFormat, Namespace, Processing, REFERENCE, RecoveryMode};
 pub(crate) use units::{Secret, read_secret_file};
 
 /// One thing that is wrong, and where it was said.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::bridge::Bridge;
 use super::units::{Secret, Size, Span};
 
 /// The whole configuration.
@@ -59,46 +60,6 @@ pub(crate) struct Http {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) tls_certificate: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ApprovalPolicy {
-    Manual,
-    Auto,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Bridge {
-    pub(crate) listen: SocketAddr,
-    pub(crate) ping_interval: Span,
-    pub(crate) handshake_timeout: Span,
-    pub(crate) idle_timeout: Span,
-    pub(crate) write_timeout: Span,
-    pub(crate) approve_devices: ApprovalPolicy,
-    pub(crate) approve_rooms: ApprovalPolicy,
-    pub(crate) connections_max: usize,
-    pub(crate) connections_per_address: usize,
-    pub(crate) attempts_per_minute: usize,
-    pub(crate) frames_per_second: u32,
-    pub(crate) frames_burst: u32,
-    pub(crate) max_frame_bytes: Size,
-    pub(crate) max_text_units: usize,
-    pub(crate) pad_frames_to: usize,
-    pub(crate) tls_certificate: Option<PathBuf>,
-    pub(crate) tls_key: Option<PathBuf>,
-    pub(crate) keys: BTreeMap<String, BridgeKey>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct BridgeKey {
-    pub(crate) secret: Secret,
-    pub(crate) secret_file: Option<PathBuf>,
-    pub(crate) salt: Secret,
-    pub(crate) previous_secret: Secret,
-    pub(crate) previous_salt: Secret,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -238,6 +199,8 @@ pub(crate) struct Client {
     pub(crate) connections_per_address: usize,
     pub(crate) attempts_per_minute: usize,
     pub(crate) compression: bool,
+    pub(crate) emulation: bool,
+    pub(crate) emulated_connections_max: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -368,31 +331,6 @@ impl Default for Http {
     }
 }
 
-impl Default for Bridge {
-    fn default() -> Bridge {
-        Bridge {
-            listen: SocketAddr::from(([127, 0, 0, 1], 1490)),
-            ping_interval: Span::seconds(30),
-            handshake_timeout: Span::seconds(10),
-            idle_timeout: Span::seconds(300),
-            write_timeout: Span::seconds(120),
-            approve_devices: ApprovalPolicy::Manual,
-            approve_rooms: ApprovalPolicy::Manual,
-            connections_max: 1_000,
-            connections_per_address: 1_000,
-            attempts_per_minute: 6_000,
-            frames_per_second: 2_000,
-            frames_burst: 5_000,
-            max_frame_bytes: Size(1 << 20),
-            max_text_units: 65_000,
-            pad_frames_to: 512,
-            tls_certificate: None,
-            tls_key: None,
-            keys: BTreeMap::new(),
-        }
-    }
-}
-
 impl Default for Bots {
     fn default() -> Bots {
         Bots {
@@ -496,6 +434,8 @@ impl Default for Client {
             connections_per_address: 20_000,
             attempts_per_minute: 60_000,
             compression: false,
+            emulation: true,
+            emulated_connections_max: 1_000,
         }
     }
 }
@@ -586,7 +526,7 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ("http.listen", "Address and port of the API, probes and metrics."),
     (
         "http.allowed_origins",
-        "Web pages that may open WebSockets, such as [\"https://*.example.com\"]; none allows pages from this address only. Clients that are no browsers are not concerned.",
+        "Web pages that may open WebSockets or use what stands in for them, such as [\"https://*.example.com\"]; none allows pages from this address only. Clients that are no browsers are not concerned.",
     ),
     (
         "http.public_url",
@@ -819,6 +759,14 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ("client.connections_per_address", "Connections from one address (IPv6: one /64)."),
     ("client.attempts_per_minute", "Connection attempts from one address in a minute."),
     ("client.compression", "Whether permessage-deflate is offered. It costs time and memory."),
+    (
+        "client.emulation",
+        "Whether clients may come without a WebSocket, by `/connection/http_stream`, `/connection/sse` and `/emulation`.",
+    ),
+    (
+        "client.emulated_connections_max",
+        "How many of those at the same time (1 to 3000): each holds a connection of `http.listen`.",
+    ),
     ("stomp.enabled", "Whether STOMP clients are served."),
     ("stomp.listen", "Address and port for STOMP over TCP, or TLS with a certificate."),
     ("stomp.path", "Path of the WebSocket for STOMP clients, on `http.listen`."),

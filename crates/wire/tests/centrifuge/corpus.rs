@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use crate::support::checks::{check_centrifuge_json, check_centrifuge_protobuf, check_delta};
+use crate::support::checks::{
+    check_centrifuge_emulation, check_centrifuge_json, check_centrifuge_protobuf, check_delta,
+};
 
 fn run(target: &str, check: fn(&[u8])) {
     let folder = Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo runs this"))
@@ -24,6 +26,11 @@ fn the_corpus_of_centrifuge_json_passes() {
 #[test]
 fn the_corpus_of_centrifuge_protobuf_passes() {
     run("centrifuge_protobuf", check_centrifuge_protobuf);
+}
+
+#[test]
+fn the_corpus_of_centrifuge_emulation_passes() {
+    run("centrifuge_emulation", check_centrifuge_emulation);
 }
 
 #[test]
