@@ -205,6 +205,20 @@ for (const [name, Kind, write, read] of encodings) {
   });
 }
 
+test("what the back end publishes late, behind something newer, is left out", async () => {
+  const bo = client(Centrifuge, "bo");
+  const [reader] = await subscribed(bo, "chat:versions");
+  const heard = collect(reader, (value) => value);
+  const publish = (version) => server.api("publish", { channel: "chat:versions", data: version, version });
+  const { epoch } = await publish(2);
+  assert.deepEqual(await publish(1), { offset: 1, epoch });
+  assert.deepEqual(await publish(3), { offset: 2, epoch });
+  assert.deepEqual((await heard.until(2)).map((each) => each.data), [2, 3]);
+  const forgetful = { channel: "dialog:1#bo", data: 1, version: 1 };
+  await assert.rejects(server.api("publish", forgetful), { code: 108 });
+  bo.disconnect();
+});
+
 test("a bad token ends the connection for good, an expired one asks for another", async () => {
   const bad = client(Centrifuge, "bo", { token: token({ sub: "bo" }, "another secret of enough bytes!!") });
   const ended = next(bad, "disconnected");

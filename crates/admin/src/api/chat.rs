@@ -14,7 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use naru_domain::ports::{BusError, Post};
-use naru_domain::{ChannelName, CloseReason, Offset, PartyInfo, PublicationMeta};
+use naru_domain::{ChannelName, CloseReason, Offset, PartyInfo, PublicationMeta, Version};
 use naru_hub::access::{NameRefused, Namespace};
 use naru_hub::{
     Client, Cut, Ending, Mark, PageError, PageQuery, Recover, SubscribeError, SubscribeSpec,
@@ -34,6 +34,7 @@ use crate::state::Api;
 /// Channels of one broadcast, commands of one batch, tags of one publication.
 const MANY_MAX: usize = 1_000;
 const TAGS_MAX: usize = 64;
+const VERSION_EPOCH_BYTES_MAX: usize = 255;
 
 /// Why a method has no result. The codes are those of the client protocol.
 struct Fault(u32, &'static str);
@@ -127,6 +128,12 @@ pub(crate) struct PublishBody {
     /// Subscribers who agreed to it may get a difference.
     #[serde(default)]
     delta: bool,
+    /// Not published if one with this version or a newer one was, in channels with history; 0 for none.
+    #[serde(default)]
+    version: u64,
+    /// Versions are compared within one epoch only; at most 255 bytes.
+    #[serde(default)]
+    version_epoch: String,
 }
 
 /// A channel.
@@ -340,6 +347,7 @@ fn post_of(content: &PublishBody, namespace: &Namespace) -> Result<Post, Fault> 
         publisher: None,
         tags: tags.collect(),
         is_delta: content.delta || namespace.delta_publish,
+        version: version_of(content, namespace)?,
     };
     let is_plain = meta == PublicationMeta::default();
     Ok(Post {
@@ -348,6 +356,20 @@ fn post_of(content: &PublishBody, namespace: &Namespace) -> Result<Post, Fault> 
         key: content.idempotency_key.as_deref().map(Arc::from),
         skip_history: content.skip_history,
     })
+}
+
+/// What the back end counts with. Only a channel that remembers can say what was overtaken.
+fn version_of(content: &PublishBody, namespace: &Namespace) -> Result<Option<Version>, Fault> {
+    if content.version == 0 {
+        return Ok(None);
+    }
+    if content.version_epoch.len() > VERSION_EPOCH_BYTES_MAX {
+        return Err(BAD_REQUEST);
+    }
+    if !namespace.has_history || content.skip_history {
+        return Err(NOT_AVAILABLE);
+    }
+    Ok(Some(Version { number: content.version, epoch: content.version_epoch.as_str().into() }))
 }
 
 async fn publish(chat: &Chat, body: &PublishBody) -> Outcome {
