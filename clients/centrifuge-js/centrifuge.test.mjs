@@ -4,20 +4,15 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
 import { Centrifuge } from "centrifuge";
-import { Centrifuge as ProtobufCentrifuge } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
 
+import { collect, encodings, next, subscribed } from "./helpers.mjs";
 import { Load } from "./load.mjs";
 import { API_KEY, Server, seconds, token } from "./server.mjs";
 
 let server;
 before(async () => (server = await Server.start()));
 after(() => server.stop());
-
-const encodings = [
-  ["JSON", Centrifuge, (value) => value, (value) => value],
-  ["Protobuf", ProtobufCentrifuge, (value) => Buffer.from(JSON.stringify(value)), (bytes) => JSON.parse(Buffer.from(bytes))],
-];
 
 const clients = new Set();
 after(() => clients.forEach((client) => client.disconnect()));
@@ -32,33 +27,6 @@ function client(Kind, user, options = {}) {
   });
   clients.add(made);
   return made;
-}
-
-const next = (emitter, event) => new Promise((resolve) => emitter.once(event, resolve));
-
-// Collects publications and waits for a number of them.
-function collect(subscription, read) {
-  const got = [];
-  let wake = () => {};
-  subscription.on("publication", (context) => {
-    got.push({ ...context, data: read(context.data) });
-    wake();
-  });
-  return {
-    got,
-    async until(count) {
-      while (got.length < count) await new Promise((resolve) => (wake = resolve));
-      return got;
-    },
-  };
-}
-
-async function subscribed(client, channel, options) {
-  const subscription = client.newSubscription(channel, options);
-  const done = next(subscription, "subscribed");
-  subscription.subscribe();
-  client.connect();
-  return [subscription, await done];
 }
 
 for (const [name, Kind, write, read] of encodings) {
@@ -184,7 +152,73 @@ for (const [name, Kind, write, read] of encodings) {
     bo.disconnect();
     al.disconnect();
   });
+
+  test(`${name}: a filter lets only some publications through, live and recovered`, async () => {
+    const bo = client(Kind, "bo");
+    const filter = { key: "colour", cmp: "in", vals: ["red", "green"] };
+    const [reader] = await subscribed(bo, channel("tagged:a"), { tagsFilter: filter });
+    const heard = collect(reader, read);
+    const publish = (data, colour) =>
+      server.api("publish", { channel: channel("tagged:a"), data, tags: { colour } });
+    for (const [data, colour] of [[1, "red"], [2, "blue"], [3, "green"]]) await publish(data, colour);
+    await heard.until(2);
+    bo.disconnect();
+    for (const [data, colour] of [[4, "blue"], [5, "green"], [6, "blue"]]) await publish(data, colour);
+    const back = next(reader, "subscribed");
+    bo.connect();
+    assert.equal((await back).recovered, true);
+    await publish(7, "blue");
+    await publish(8, "red");
+    assert.deepEqual((await heard.until(4)).map((each) => each.data), [1, 3, 5, 8]);
+    const refused = bo.newSubscription(channel("chat:unfiltered"), { tagsFilter: filter });
+    const ended = next(refused, "unsubscribed");
+    refused.subscribe();
+    assert.equal((await ended).code, 107);
+    bo.disconnect();
+  });
+
+  test(`${name}: what the back end sends a user while it is away waits in its own channel`, async () => {
+    const user = channel("user");
+    const own = `personal:#${user}`;
+    const bo = client(Kind, user);
+    const heard = collect(bo, read);
+    const there = next(bo, "subscribed");
+    bo.connect();
+    const context = await there;
+    assert.deepEqual([context.channel, context.recoverable], [own, true]);
+    await server.api("publish", { channel: own, data: 1 });
+    await heard.until(1);
+    bo.disconnect();
+    for (const data of [2, 3]) await server.api("publish", { channel: own, data });
+    const again = next(bo, "subscribed");
+    bo.connect();
+    assert.equal((await again).recovered, true);
+    await server.api("publish", { channel: own, data: 4 });
+    assert.deepEqual((await heard.until(4)).map((each) => each.data), [1, 2, 3, 4]);
+    const eve = client(Kind, "eve");
+    const outside = eve.newSubscription(own);
+    const refused = next(outside, "unsubscribed");
+    outside.subscribe();
+    eve.connect();
+    assert.equal((await refused).code, 103);
+    await assert.rejects(bo.publish(own, write(5)), { code: 103 });
+    [bo, eve].forEach((each) => each.disconnect());
+  });
 }
+
+test("what the back end publishes late, behind something newer, is left out", async () => {
+  const bo = client(Centrifuge, "bo");
+  const [reader] = await subscribed(bo, "chat:versions");
+  const heard = collect(reader, (value) => value);
+  const publish = (version) => server.api("publish", { channel: "chat:versions", data: version, version });
+  const { epoch } = await publish(2);
+  assert.deepEqual(await publish(1), { offset: 1, epoch });
+  assert.deepEqual(await publish(3), { offset: 2, epoch });
+  assert.deepEqual((await heard.until(2)).map((each) => each.data), [2, 3]);
+  const forgetful = { channel: "dialog:1#bo", data: 1, version: 1 };
+  await assert.rejects(server.api("publish", forgetful), { code: 108 });
+  bo.disconnect();
+});
 
 test("a bad token ends the connection for good, an expired one asks for another", async () => {
   const bad = client(Centrifuge, "bo", { token: token({ sub: "bo" }, "another secret of enough bytes!!") });

@@ -52,6 +52,12 @@ allowed_delta_types = ["fossil"]
 delta_publish = true
 allow_subscribe_for_client = true
 allow_publish_for_client = true
+[channels.namespaces.tagged]
+history_size = 10
+durability = "memory"
+force_recovery = true
+allow_tags_filter = true
+allow_subscribe_for_client = true
 [channels.namespaces.closed]
 history_size = 10
 durability = "memory"
@@ -61,12 +67,25 @@ allow_publish_for_subscriber = true
 `;
 
 export class Server extends Naru {
-  static start(extra = "") {
-    return super.start(CONFIG + extra);
+  // `extra` goes behind the configuration, `settings` are flags of the form KEY=VALUE.
+  static start(extra = "", settings = []) {
+    return super.start(CONFIG + extra, settings);
   }
 
   get url() {
     return `ws://${this.http}/connection/websocket`;
+  }
+
+  // A call of the server API; its result.
+  async api(method, body) {
+    const answer = await fetch(`http://${this.http}/api/${method}`, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-API-Key": API_KEY },
+      body: JSON.stringify(body),
+    });
+    const { result, error } = await answer.json();
+    if (error) throw Object.assign(new Error(error.message), error);
+    return result;
   }
 }
 

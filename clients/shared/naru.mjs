@@ -7,8 +7,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 export class Naru {
-  static async start(config) {
+  // `settings` are flags of the form KEY=VALUE.
+  static async start(config, settings = []) {
     const server = new this();
+    server.flags = settings.flatMap((setting) => ["--set", setting]);
     server.folder = mkdtempSync(join(tmpdir(), "naru-"));
     writeFileSync(join(server.folder, "naru.toml"), config);
     await server.launch();
@@ -23,7 +25,8 @@ export class Naru {
   async #launch() {
     const data = join(this.folder, "data");
     const config = join(this.folder, "naru.toml");
-    this.child = spawn(process.env.NARU_BIN, ["serve", "--config", config, "--data-dir", data], {
+    const serve = ["serve", "--config", config, "--data-dir", data, ...this.flags];
+    this.child = spawn(process.env.NARU_BIN, serve, {
       stdio: ["ignore", "pipe", "pipe"],
     });
     let errors = "";

@@ -134,6 +134,24 @@ pub struct PartyInfo {
     pub chan_info: Bytes,
 }
 
+/// The publisher's own count of what it says in a channel, so that what overtook something newer on its way
+/// is not published behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    /// Grows with each publication.
+    pub number: u64,
+    /// Versions of different epochs are not compared; often empty.
+    pub epoch: Box<str>,
+}
+
+impl Version {
+    /// Whether this one may follow `last`.
+    #[must_use]
+    pub fn follows(&self, last: &Version) -> bool {
+        self.epoch != last.epoch || self.number > last.number
+    }
+}
+
 /// What travels with a publication besides its body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublicationMeta {
@@ -143,6 +161,8 @@ pub struct PublicationMeta {
     pub tags: Vec<(Box<str>, Box<str>)>,
     /// Subscribers who agreed to it may get the difference to the publication before.
     pub is_delta: bool,
+    /// Its version, if the publisher counts.
+    pub version: Option<Version>,
 }
 
 impl PublicationMeta {
@@ -159,7 +179,8 @@ impl PublicationMeta {
         let publisher = self.publisher.as_ref().map_or(0, |party| {
             party.user.len() + party.client.len() + party.conn_info.len() + party.chan_info.len()
         });
-        tags + publisher
+        let version = self.version.as_ref().map_or(0, |version| version.epoch.len());
+        tags + publisher + version
     }
 }
 
@@ -179,6 +200,12 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// Its version, if the publisher counts.
+    #[must_use]
+    pub fn version(&self) -> Option<&Version> {
+        self.meta.as_ref()?.version.as_ref()
+    }
+
     /// About how many bytes it holds.
     #[must_use]
     pub fn size_bytes(&self) -> usize {

@@ -19,7 +19,7 @@ pub use clock::{Clock, Timestamp};
 pub use close::CloseReason;
 pub use delivery::{
     ChannelName, Delivery, DeliveryBody, DeliveryClass, Durability, Epoch, Membership, Offset,
-    PartyInfo, Position, Publication, PublicationMeta,
+    PartyInfo, Position, Publication, PublicationMeta, Version,
 };
 pub use ids::{
     BotName, DeviceId, DeviceKey, Generation, MessageId, RoomKey, ScheduleId, SessionId, WorkNumber,

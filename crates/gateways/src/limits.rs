@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use naru_domain::metrics::{Counter, MetricSink, MetricSource};
 use parking_lot::Mutex;
 
 /// What a listener allows.
@@ -179,9 +180,169 @@ impl FrameRate {
     }
 }
 
+/// The buckets of users, which all connections of a user share, whatever protocol they speak. A bucket lives
+/// as long as its connections, so there are never more of them. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct UserRates {
+    inner: Arc<UserBook>,
+}
+
+#[derive(Debug, Default)]
+struct UserBook {
+    per_second: u32,
+    burst: u32,
+    users: Mutex<HashMap<Arc<str>, UserEntry>>,
+    delayed_reads: Counter,
+    ended: Counter,
+}
+
+#[derive(Debug)]
+struct UserEntry {
+    connections: usize,
+    bucket: Arc<Mutex<FrameRate>>,
+}
+
+/// One connection's hold on the bucket of its user.
+#[derive(Debug)]
+pub struct UserShare {
+    user: Arc<str>,
+    bucket: Arc<Mutex<FrameRate>>,
+    rates: UserRates,
+}
+
+/// How a connection goes on after what it said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// It is read on.
+    Go,
+    /// It is read on after a pause.
+    Pause(Duration),
+    /// It ends: its user has said more than pauses can make good.
+    End,
+}
+
+/// A user who is so far ahead of its rate is cut off: pauses that long would look like a dead link.
+const USER_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+impl UserRates {
+    /// So many commands and frames a second from all connections of a user together, and so many at once.
+    /// 0 a second is no limit.
+    #[must_use]
+    pub fn new(per_second: u32, burst: u32) -> UserRates {
+        UserRates { inner: Arc::new(UserBook { per_second, burst, ..UserBook::default() }) }
+    }
+
+    /// Takes a connection of `user` in. `None` if it is not limited: anonymous ones have nothing in common
+    /// but an address.
+    #[must_use]
+    pub fn join(&self, user: &Arc<str>, now: Instant) -> Option<UserShare> {
+        if self.inner.per_second == 0 || user.is_empty() {
+            return None;
+        }
+        let mut users = self.inner.users.lock();
+        let entry = users.entry(Arc::clone(user)).or_insert_with(|| UserEntry {
+            connections: 0,
+            bucket: Arc::new(Mutex::new(FrameRate::new(now))),
+        });
+        entry.connections += 1;
+        let bucket = Arc::clone(&entry.bucket);
+        Some(UserShare { user: Arc::clone(user), bucket, rates: self.clone() })
+    }
+}
+
+impl UserShare {
+    /// Takes tokens for what one connection said.
+    fn take(&self, frames: u32, now: Instant) -> Pace {
+        let book = &self.rates.inner;
+        match self.bucket.lock().take(frames, book.per_second, book.burst, now) {
+            None => Pace::Go,
+            Some(pause) if pause > USER_PAUSE_MAX => {
+                book.ended.increment();
+                Pace::End
+            }
+            Some(pause) => {
+                book.delayed_reads.increment();
+                Pace::Pause(pause)
+            }
+        }
+    }
+
+    /// How a connection goes on, given what its own bucket says and what it takes from its user's.
+    #[must_use]
+    pub fn pace(
+        share: Option<&UserShare>,
+        own: Option<Duration>,
+        frames: u32,
+        now: Instant,
+    ) -> Pace {
+        let of_user = share.map_or(Pace::Go, |share| share.take(frames, now));
+        match (own, of_user) {
+            (_, Pace::End) => Pace::End,
+            (None, pace) => pace,
+            (Some(own), Pace::Go) => Pace::Pause(own),
+            (Some(own), Pace::Pause(pause)) => Pace::Pause(own.max(pause)),
+        }
+    }
+}
+
+impl Drop for UserShare {
+    fn drop(&mut self) {
+        let mut users = self.rates.inner.users.lock();
+        if let Some(entry) = users.get_mut(&self.user) {
+            entry.connections -= 1;
+            if entry.connections == 0 {
+                users.remove(&self.user);
+            }
+        }
+    }
+}
+
+impl MetricSource for UserRates {
+    fn collect(&self, sink: &mut dyn MetricSink) {
+        let book = &self.inner;
+        let help = "Reads paused by the rate of a user, over all of its connections";
+        sink.counter("user_delayed_reads", help, &[], book.delayed_reads.get());
+        let help = "Connections ended because their user was too far ahead of its rate";
+        sink.counter("user_rate_ended", help, &[], book.ended.get());
+        let users = i64::try_from(book.users.lock().len()).unwrap_or(i64::MAX);
+        sink.gauge("user_rates", "Users whose rate is watched", &[], users);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_of_a_user_share_a_bucket_that_goes_with_the_last_of_them() {
+        let (rates, now) = (UserRates::new(10, 10), Instant::now());
+        let bo: Arc<str> = Arc::from("bo");
+        let (phone, tablet) = (rates.join(&bo, now).unwrap(), rates.join(&bo, now).unwrap());
+        let al = rates.join(&Arc::from("al"), now).unwrap();
+        assert_eq!(phone.take(10, now), Pace::Go);
+        assert_eq!(tablet.take(1, now), Pace::Pause(Duration::from_millis(100)));
+        assert_eq!(al.take(10, now), Pace::Go, "somebody else is not concerned");
+        assert_eq!(phone.take(100, now), Pace::End);
+        drop((phone, al));
+        assert_eq!(rates.inner.users.lock().len(), 1);
+        drop(tablet);
+        assert_eq!(rates.inner.users.lock().len(), 0);
+        assert!(rates.join(&Arc::from(""), now).is_none());
+        assert!(UserRates::default().join(&bo, now).is_none());
+    }
+
+    #[test]
+    fn the_longer_pause_counts() {
+        let (rates, now) = (UserRates::new(10, 10), Instant::now());
+        let share = rates.join(&Arc::from("bo"), now);
+        let pace = |own, frames| UserShare::pace(share.as_ref(), own, frames, now);
+        let (short, long) = (Duration::from_millis(10), Duration::from_secs(9));
+        assert_eq!(pace(None, 5), Pace::Go);
+        assert_eq!(pace(Some(short), 5), Pace::Pause(short));
+        assert_eq!(pace(Some(short), 2), Pace::Pause(Duration::from_millis(200)));
+        assert_eq!(pace(Some(long), 1), Pace::Pause(long));
+        assert_eq!(UserShare::pace(None, None, 1_000, now), Pace::Go);
+    }
 
     fn admission(connections_max: usize, per_address_max: usize, attempts: usize) -> Admission {
         Admission::new(AdmissionLimits {

@@ -115,6 +115,7 @@ async fn members(
             must_recover: false,
             mark: Mark::default(),
             traits: Traits::default(),
+            filter: None,
             chan_info: Bytes::new(),
         };
         let begun = hub.subscribe(connected.client(), subscription, |_| {}).await;

@@ -30,6 +30,8 @@ pub struct Namespace {
     pub auto_cache_recover: bool,
     /// Clients may ask for deltas of the fossil format.
     pub allow_fossil_delta: bool,
+    /// Clients may ask for those publications only whose tags pass a filter.
+    pub allow_tags_filter: bool,
     /// Publications are marked for deltas even if the publisher does not.
     pub delta_publish: bool,
     /// Clients with a user may subscribe by themselves.
@@ -66,6 +68,9 @@ pub struct Namespace {
     pub sub_refresh_proxy_enabled: bool,
     /// The history has places to recover from.
     pub has_history: bool,
+    /// Each channel belongs to the one user that its name lists: nobody else enters, whatever a token or
+    /// the backend grants, and no client publishes.
+    pub is_personal: bool,
 }
 
 /// A regular expression over names, compiled by whoever reads the configuration.
@@ -185,6 +190,32 @@ impl Namespaces {
 }
 
 impl Namespace {
+    /// The rules of channels that belong to one user each, and in which only the server speaks.
+    #[must_use]
+    pub fn personal() -> Namespace {
+        // Ids of users may hold whatever a channel's name may hold.
+        let any = NamePattern { text: String::new(), fits: std::sync::Arc::new(|_| true) };
+        Namespace {
+            is_personal: true,
+            has_history: true,
+            force_recovery: true,
+            force_positioning: true,
+            allow_history_for_subscriber: true,
+            channel_pattern: Some(any),
+            ..Namespace::default()
+        }
+    }
+
+    /// Whether the channel is somebody else's, so that no right that was granted counts.
+    #[must_use]
+    pub fn is_closed_to(&self, channel: &ChannelName, user: &str) -> bool {
+        if !self.is_personal {
+            return false;
+        }
+        let parts = ChannelParts::of(channel.as_str());
+        user.is_empty() || parts.needs_token || parts.rest.strip_prefix('#') != Some(user)
+    }
+
     /// Whether a client may subscribe by itself. A token that names the channel needs no asking.
     #[must_use]
     pub fn may_subscribe(
@@ -193,6 +224,10 @@ impl Namespace {
         user: &str,
         granted: Granted,
     ) -> MaySubscribe {
+        if self.is_personal {
+            let is_own = !self.is_closed_to(channel, user);
+            return if is_own { MaySubscribe::Yes } else { MaySubscribe::No };
+        }
         if granted.subscribe {
             return MaySubscribe::Yes;
         }
@@ -215,13 +250,14 @@ impl Namespace {
     /// Whether a client may publish.
     #[must_use]
     pub fn may_publish(&self, asker: Asker<'_>) -> bool {
-        asker.granted.publish
+        let is_allowed = asker.granted.publish
             || allows(
                 asker,
                 self.allow_publish_for_client,
                 self.allow_publish_for_subscriber,
                 self.allow_publish_for_anonymous,
-            )
+            );
+        is_allowed && !self.is_personal
     }
 
     /// Whether a client may read history.
@@ -351,6 +387,32 @@ mod tests {
             limited.may_subscribe(&channel("people:x#al"), "al", NOTHING),
             MaySubscribe::Yes
         );
+    }
+
+    #[test]
+    fn a_personal_channel_is_open_to_its_user_alone_and_nobody_publishes() {
+        let personal = Namespace { allow_publish_for_client: true, ..Namespace::personal() };
+        for (name, user, is_own) in [
+            ("personal:#bo", "bo", true),
+            ("personal:#bo", "al", false),
+            ("personal:#bo", "", false),
+            ("personal:#", "", false),
+            ("personal:#bo,al", "bo", false),
+            ("personal:x#bo", "bo", false),
+            ("$personal:#bo", "bo", false),
+            ("personal:#a:b", "a:b", true),
+        ] {
+            let channel = channel(name);
+            let may = if is_own { MaySubscribe::Yes } else { MaySubscribe::No };
+            assert_eq!(personal.may_subscribe(&channel, user, NOTHING), may, "{name} for {user}");
+            assert_eq!(personal.is_closed_to(&channel, user), !is_own, "{name} for {user}");
+        }
+        assert!(!personal.may_publish(BO_INSIDE));
+        assert!(personal.may_read_history(BO_INSIDE) && !personal.may_read_history(BO));
+        assert!(!Namespace::default().is_closed_to(&channel("personal:#bo"), "al"));
+        let named = HashMap::from([("personal".to_owned(), personal.clone())]);
+        let namespaces = Namespaces { default: Namespace::default(), named };
+        assert_eq!(namespaces.of(&channel("personal:#\u{b098}")), Ok(&personal));
     }
 
     #[test]

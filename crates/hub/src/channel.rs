@@ -125,14 +125,9 @@ impl Follower {
     }
 
     /// A repair found that publications after what this follower has are gone for good. The stream goes
-    /// on behind `new`. Returns how many are missing, at least 1, as far as that can be told.
-    pub fn skip_to(&mut self, new: Position) -> u64 {
-        let missing = match self.position {
-            Some(old) if old.epoch == new.epoch => new.offset.0.saturating_sub(old.offset.0),
-            _ => 1,
-        };
+    /// on behind `new`.
+    pub fn skip_to(&mut self, new: Position) {
         self.position = Some(new);
-        missing.max(1)
     }
 
     /// Nobody can say what is missing: the next publication is the start.

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::channel::Follower;
 use crate::client::Client;
-use crate::outlet::Mark;
+use crate::outlet::{Filter, Mark};
 use crate::registry::{SHARDS, shard_of};
 
 /// The channels that clients of this node are subscribed to.
@@ -61,6 +61,8 @@ pub(crate) struct Listener {
     pub(crate) follower: Follower,
     pub(crate) mark: Mark,
     pub(crate) traits: Traits,
+    /// What it wants; nearly all want everything, and pay a pointer for the others.
+    pub(crate) filter: Option<Box<Filter>>,
     /// What the application says about the client in this channel.
     pub(crate) chan_info: Bytes,
 }
@@ -109,6 +111,12 @@ impl Repair {
 }
 
 impl Listeners {
+    /// Room for one: most channels are somebody's own, and a vector's growth to four would cost them more
+    /// than all the rest.
+    fn of_one() -> Listeners {
+        Listeners { places: Slab::with_capacity(1), ..Listeners::default() }
+    }
+
     /// True if the caller has to run the repair.
     pub(crate) fn begin_repair(&mut self) -> bool {
         for (_, listener) in &mut self.places {
@@ -181,7 +189,7 @@ impl Channels {
                     Arc::new(Channel {
                         name: name.clone(),
                         interest: tokio::sync::Mutex::new(false),
-                        listeners: Mutex::default(),
+                        listeners: Mutex::new(Listeners::of_one()),
                     })
                 });
                 Arc::clone(channel)

@@ -78,22 +78,22 @@ impl Inner {
             }
             return false;
         }
-        let (mut delivered, mut has_hole) = (0, false);
+        let (mut delivered, mut has_moved, mut has_hole) = (0, false, false);
         let mut lost = Lost::new();
         let previous = previous_of(listeners.last.as_ref(), publication);
         let event = Event::new(&channel.name, publication, previous);
         for (place, listener) in &mut listeners.places {
             match listener.follower.offer(publication, held_max) {
                 Offer::Deliver => {
-                    delivered += 1;
-                    deliver(listener, place, &event, dirty, &mut lost);
+                    has_moved = true;
+                    delivered += u64::from(deliver(listener, place, &event, dirty, &mut lost));
                 }
                 Offer::Held => {}
                 Offer::Repeat => self.metrics.bus_repeats.increment(),
                 Offer::Hole => has_hole = true,
             }
         }
-        if delivered > 0 {
+        if has_moved {
             listeners.last = Some(Arc::clone(publication));
         }
         let needs_repair = has_hole && listeners.begin_repair();
@@ -235,18 +235,25 @@ impl Dirty {
     }
 }
 
+/// False if the subscriber does not want this one.
 fn deliver(
     listener: &mut Listener,
     place: usize,
     event: &Event<'_>,
     dirty: &mut Dirty,
     lost: &mut Lost,
-) {
+) -> bool {
+    if let Some(filter) = &listener.filter
+        && !filter.passes(event.publication)
+    {
+        return false;
+    }
     match listener.client.outlet.publication(event, &mut listener.mark) {
         Taken::Queued | Taken::Skipped => {}
         Taken::FlushDue => dirty.0.push(Arc::clone(&listener.client)),
         Taken::Full => lost.push((place, Cut::Slow)),
     }
+    true
 }
 
 /// The publication before `next`, if everybody who is to get `next` had that one before: those who follow
@@ -329,7 +336,7 @@ fn offer_all(
     dirty: &mut Dirty,
     lost: &mut Lost,
 ) -> Option<u64> {
-    let (mut delivered, mut has_hole) = (0, false);
+    let (mut delivered, mut has_moved, mut has_hole) = (0, false, false);
     let previous = previous_of(listeners.last.as_ref(), publication);
     let event = Event::new(&channel.name, publication, previous);
     for (place, listener) in &mut listeners.places {
@@ -339,14 +346,14 @@ fn offer_all(
         }
         match listener.follower.offer(publication, 0) {
             Offer::Deliver => {
-                delivered += 1;
-                deliver(listener, place, &event, dirty, lost);
+                has_moved = true;
+                delivered += u64::from(deliver(listener, place, &event, dirty, lost));
             }
             Offer::Repeat | Offer::Held => {}
             Offer::Hole => has_hole = true,
         }
     }
-    if delivered > 0 {
+    if has_moved {
         listeners.last = Some(Arc::clone(publication));
     }
     (!has_hole).then_some(delivered)

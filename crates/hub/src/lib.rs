@@ -40,7 +40,7 @@ pub use local::{LocalBus, LocalBusMetrics, LocalBusOptions};
 pub use mailbox::MailboxLimits;
 pub use metrics::HubMetrics;
 pub use options::HubOptions;
-pub use outlet::{Cut, Ending, Event, Mark, Outlet, Taken};
+pub use outlet::{Cut, Ending, Event, Filter, Mark, Outlet, Taken};
 pub use owner::PublishError;
 pub use signal::{Poker, Wake};
 pub use subscribe::{

@@ -22,6 +22,7 @@ use naru_domain::ports::{
 };
 use naru_domain::{
     ChannelName, Clock, Durability, Epoch, Membership, Offset, Position, Publication,
+    PublicationMeta, Version,
 };
 use parking_lot::Mutex;
 use tokio::sync::{OnceCell, mpsc, oneshot};
@@ -211,6 +212,10 @@ impl LocalBus {
             let slot = inner.table.slot(&mut shard, channel, at).map_err(too_many)?;
             let stream =
                 slot.stream.get_or_insert_with(|| Stream::new(inner.table.new_epoch(), Offset(0)));
+            if is_outdated(meta.as_deref(), stream.version()) {
+                inner.metrics.outdated.increment();
+                return Ok(stream.top());
+            }
             let position = stream.next();
             let publication = Arc::new(Publication { position, data, meta, at, key: key.clone() });
             inner.table.append(stream, &publication);
@@ -501,6 +506,12 @@ async fn load(
         Ok(Err(error)) => Err(store_failed(&error)),
         Err(_elapsed) => Err(unavailable("the store did not answer in time")),
     }
+}
+
+/// Whether the publisher has said something newer before.
+fn is_outdated(meta: Option<&PublicationMeta>, last: Option<&Version>) -> bool {
+    let version = meta.and_then(|meta| meta.version.as_ref());
+    matches!((version, last), (Some(version), Some(last)) if !version.follows(last))
 }
 
 fn unavailable(reason: &str) -> BusError {

@@ -29,6 +29,7 @@ pub struct HubMetrics {
     pub(crate) mailbox_bytes: Gauge,
     pub(crate) clients: Gauge,
     pub(crate) slow_cuts: Counter,
+    pub(crate) users_refused: Counter,
     pub(crate) channels: Gauge,
     pub(crate) subscriptions: Gauge,
     pub(crate) bus_publications: Counter,
@@ -138,6 +139,8 @@ impl HubMetrics {
         sink.counter("hub_slow_cuts", help, &[], self.slow_cuts.get());
         let help = "Channels that a client of this node is subscribed to.";
         sink.gauge("hub_channels", help, &[], self.channels.get());
+        let help = "Connections refused because their user had as many as it may have.";
+        sink.counter("hub_user_refused", help, &[], self.users_refused.get());
         let help = "Subscriptions of clients to channels.";
         sink.gauge("hub_subscriptions", help, &[], self.subscriptions.get());
         let help = "Publications that came from the bus.";
@@ -148,7 +151,7 @@ impl HubMetrics {
         sink.counter("hub_bus_gaps", help, &[], self.bus_gaps.get());
         let help = "Channels whose live flow stood behind their history and was repaired.";
         sink.counter("hub_positions_behind", help, &[], self.positions_behind.get());
-        let help = "Publications offered to subscribers.";
+        let help = "Publications offered to subscribers, without those that a filter keeps back.";
         sink.counter("hub_fan_out", help, &[], self.fan_out.get());
         let help = "Times a subscriber was told that publications are missing.";
         sink.counter("hub_channel_gaps", help, &[], self.channel_gaps.get());

@@ -62,6 +62,29 @@ pub struct Mark {
     pub bits: u32,
 }
 
+/// Which publications of a channel a subscriber wants. Asked with the channel locked, so it must be quick.
+#[derive(Clone)]
+pub struct Filter(Arc<dyn Fn(&Publication) -> bool + Send + Sync>);
+
+impl Filter {
+    /// A filter that `wants` decides for.
+    pub fn new(wants: impl Fn(&Publication) -> bool + Send + Sync + 'static) -> Filter {
+        Filter(Arc::new(wants))
+    }
+
+    /// Whether the subscriber is to get it.
+    #[must_use]
+    pub fn passes(&self, publication: &Publication) -> bool {
+        (self.0)(publication)
+    }
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filter").finish_non_exhaustive()
+    }
+}
+
 /// Why a subscription ended without the client's asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cut {
@@ -101,7 +124,7 @@ pub struct Event<'a> {
     pub channel: &'a ChannelName,
     /// What was published.
     pub publication: &'a Arc<Publication>,
-    /// The publication before it, if it is known. All who follow live have it.
+    /// The publication before it, if it is known. All who follow live have it, but those with a filter.
     pub previous: Option<&'a Arc<Publication>>,
     encodings: RefCell<Vec<Encoding>>,
 }

@@ -16,7 +16,7 @@ use crate::channel::{Follower, Joined};
 use crate::channels::{Channel, Listener, Traits};
 use crate::client::{Client, ClientSpec, Connected, Subscription};
 use crate::hub::{Hub, Inner};
-use crate::outlet::{Cut, Mark};
+use crate::outlet::{Cut, Filter, Mark};
 
 /// How often a subscription reads history again when it does not meet the live flow.
 const JOIN_ATTEMPTS_MAX: usize = 5;
@@ -65,6 +65,8 @@ pub struct SubscribeSpec {
     pub mark: Mark,
     /// What it gets and shows.
     pub traits: Traits,
+    /// Which publications it gets; `None` for all. The others move its position as well.
+    pub filter: Option<Filter>,
     /// What the application says about the client in this channel.
     pub chan_info: Bytes,
 }
@@ -127,7 +129,10 @@ impl Hub {
     pub fn connect(&self, spec: ClientSpec) -> Result<Connected, TooManyConnections> {
         let inner = &self.inner;
         let max = inner.options.connections_per_user_max;
-        let client = inner.clients.add(spec, inner.clock.now(), max).ok_or(TooManyConnections)?;
+        let Some(client) = inner.clients.add(spec, inner.clock.now(), max) else {
+            inner.metrics.users_refused.increment();
+            return Err(TooManyConnections);
+        };
         inner.metrics.clients.add(1);
         Ok(Connected::new(self.clone(), client))
     }
@@ -247,13 +252,15 @@ impl Hub {
         ready: impl FnOnce(&Subscribed) + Send,
     ) -> Result<Position, SubscribeError> {
         let inner = &self.inner;
-        let SubscribeSpec { channel: name, recover, must_recover, mark, traits, chan_info } = spec;
+        let SubscribeSpec { channel: name, recover, must_recover, mark, traits, filter, chan_info } =
+            spec;
         self.ask_owner(&name, client.info()).await?;
         let listener = Listener {
             client: Arc::clone(client),
             follower: Follower::joining(),
             mark,
             traits,
+            filter: filter.map(Box::new),
             chan_info,
         };
         // From here on whatever ends this call takes the subscription back.
@@ -356,11 +363,14 @@ impl Inner {
             let Some(listener) = listener.filter(|each| Arc::ptr_eq(&each.client, client)) else {
                 return Err(SubscribeError::Gone);
             };
-            let (publications, position) = match listener.follower.join(since, &page) {
+            let (mut publications, position) = match listener.follower.join(since, &page) {
                 Joined::Live { publications, position } => (publications, position),
                 Joined::ReadAgain => continue,
                 Joined::NotJoining => return Err(SubscribeError::AlreadySubscribed),
             };
+            if let Some(filter) = &listener.filter {
+                publications.retain(|publication| filter.passes(publication));
+            }
             let was_recovering = recover != Recover::Nothing;
             if was_recovering {
                 let counter = match not_recovered {

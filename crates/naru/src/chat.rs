@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use admin::doors::{Doors, HttpSocket, Knock};
 use anyhow::Context;
@@ -14,10 +15,11 @@ use axum::response::Response;
 use bytes::BytesMut;
 use http::{StatusCode, header};
 use naru_admin as admin;
-use naru_domain::ports::TokenVerifier;
-use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening};
+use naru_domain::Durability;
+use naru_domain::ports::{NamespaceOptions, TokenVerifier};
+use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening, PERSONAL_NAMESPACE};
 use naru_gateways::connections::Socket;
-use naru_gateways::limits::AdmissionLimits;
+use naru_gateways::limits::{AdmissionLimits, UserRates};
 use naru_gateways::origin;
 use naru_gateways::stomp::{StompGateway, StompOpening, WsOpening};
 use naru_gateways::token::{TokenSettings, TokenVerifier as SignedTokens};
@@ -30,6 +32,12 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::config::{self, Config, RecoveryMode};
+use crate::emulation;
+
+/// Publications of a personal channel that wait for its user (guessed).
+const PERSONAL_HISTORY_SIZE: usize = 100;
+/// For how long.
+const PERSONAL_HISTORY_TTL: Duration = Duration::from_secs(600);
 
 /// The rules of all namespaces.
 pub(crate) fn namespaces(config: &Config) -> anyhow::Result<Namespaces> {
@@ -40,7 +48,31 @@ pub(crate) fn namespaces(config: &Config) -> anyhow::Result<Namespaces> {
     let mut namespaces = Namespaces { default: namespace(&config.channels.default)?, named };
     crate::stomp::add_rules(&mut namespaces);
     crate::rooms::add_rules(&mut namespaces);
+    if has_personal_channels(config) {
+        namespaces.named.insert(PERSONAL_NAMESPACE.to_owned(), Namespace::personal());
+    }
     Ok(namespaces)
+}
+
+/// Whether users have channels of their own in the namespace that is built in.
+pub(crate) fn has_personal_channels(config: &Config) -> bool {
+    let client = &config.client;
+    client.enabled
+        && client.subscribe_to_user_channel
+        && client.user_channel_namespace == PERSONAL_NAMESPACE
+}
+
+/// What personal channels keep: in memory, because each connection of a user looks into its own, and a herd
+/// that comes back must not wait for the store.
+pub(crate) fn add_kept(config: &Config, namespaces: &mut HashMap<String, NamespaceOptions>) {
+    if has_personal_channels(config) {
+        let kept = NamespaceOptions {
+            history_size: PERSONAL_HISTORY_SIZE,
+            history_ttl: PERSONAL_HISTORY_TTL,
+            durability: Durability::Memory,
+        };
+        namespaces.insert(PERSONAL_NAMESPACE.to_owned(), kept);
+    }
 }
 
 fn namespace(options: &config::Namespace) -> anyhow::Result<Namespace> {
@@ -63,6 +95,7 @@ fn namespace(options: &config::Namespace) -> anyhow::Result<Namespace> {
         is_cache: options.force_recovery_mode == RecoveryMode::Cache,
         auto_cache_recover: options.auto_cache_recover,
         allow_fossil_delta: options.allowed_delta_types.iter().any(|kind| kind == "fossil"),
+        allow_tags_filter: options.allow_tags_filter,
         delta_publish: options.delta_publish,
         allow_subscribe_for_client: options.allow_subscribe_for_client,
         allow_subscribe_for_anonymous: options.allow_subscribe_for_anonymous,
@@ -80,12 +113,13 @@ fn namespace(options: &config::Namespace) -> anyhow::Result<Namespace> {
         subscribe_proxy_enabled: options.subscribe_proxy_enabled,
         publish_proxy_enabled: options.publish_proxy_enabled,
         sub_refresh_proxy_enabled: options.sub_refresh_proxy_enabled,
+        is_personal: false,
         has_history: options.history_size > 0,
     })
 }
 
 /// The Centrifuge gateway's settings.
-pub(crate) fn client_options(config: &Config) -> ClientOptions {
+pub(crate) fn client_options(config: &Config, user_rates: &UserRates) -> ClientOptions {
     let client = &config.client;
     ClientOptions {
         ping_interval: client.ping_interval.0,
@@ -103,6 +137,9 @@ pub(crate) fn client_options(config: &Config) -> ClientOptions {
             .filter(|name| !name.is_empty()),
         commands_per_second: client.commands_per_second,
         commands_burst: client.commands_burst,
+        emulated_max: client.emulated_connections_max,
+        node: format!("{:032x}", rand::random::<u128>()),
+        user_rates: user_rates.clone(),
         admission: AdmissionLimits {
             connections_max: client.connections_max,
             per_address_max: client.connections_per_address,
@@ -112,10 +149,12 @@ pub(crate) fn client_options(config: &Config) -> ClientOptions {
     }
 }
 
-/// The WebSockets behind the HTTP listener.
+/// The chat gateways behind the HTTP listener.
 pub(crate) struct ChatDoors {
     client: Option<(String, ClientGateway)>,
     stomp: Option<(String, StompGateway)>,
+    /// Whether those of Centrifuge may come without a WebSocket, too.
+    emulates: bool,
     allowed_origins: Vec<String>,
     offers_deflate: bool,
 }
@@ -129,9 +168,17 @@ impl ChatDoors {
         ChatDoors {
             client: client.map(|gateway| (config.client.path.clone(), gateway)),
             stomp: stomp.map(|gateway| (config.stomp.path.clone(), gateway)),
+            emulates: config.client.emulation,
             allowed_origins: config.http.allowed_origins.clone(),
             offers_deflate: config.client.compression,
         }
+    }
+
+    /// Whether the page that asks may.
+    fn lets_in(&self, knock: &Knock) -> bool {
+        let header = |name| knock.request.headers().get(name).and_then(|value| value.to_str().ok());
+        let (page, host) = (header(header::ORIGIN), header(header::HOST));
+        origin::is_allowed(page, host, &self.allowed_origins)
     }
 
     fn open_client(&self, gateway: &ClientGateway, knock: Knock) -> Response {
@@ -185,12 +232,11 @@ impl Doors for ChatDoors {
     fn serves(&self, path: &str) -> bool {
         self.client.as_ref().is_some_and(|(each, _)| each == path)
             || self.stomp.as_ref().is_some_and(|(each, _)| each == path)
+            || (self.emulates && self.client.is_some() && emulation::serves(path))
     }
 
     async fn answer(&self, knock: Knock) -> Response {
-        let header = |name| knock.request.headers().get(name).and_then(|value| value.to_str().ok());
-        let (page, host) = (header(header::ORIGIN), header(header::HOST));
-        if !origin::is_allowed(page, host, &self.allowed_origins) {
+        if !self.lets_in(&knock) {
             return plain(
                 StatusCode::FORBIDDEN,
                 "this page may not connect: add its origin to http.allowed_origins\n",
@@ -200,6 +246,7 @@ impl Doors for ChatDoors {
         match (&self.client, &self.stomp) {
             (_, Some((own, gateway))) if own == path => self.open_stomp(gateway, knock),
             (Some((own, gateway)), _) if own == path => self.open_client(gateway, knock),
+            (Some((_, gateway)), _) => emulation::answer(gateway, knock).await,
             _ => plain(StatusCode::NOT_FOUND, "not found\n"),
         }
     }
@@ -235,7 +282,7 @@ async fn socket(upgrading: Upgrading, is_tls: bool) -> Option<(Socket, BytesMut)
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
+pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let value = header::HeaderValue::from_static("text/plain; charset=utf-8");
@@ -250,6 +297,7 @@ pub(crate) type Verifier = Arc<ArcSwap<Arc<dyn TokenVerifier>>>;
 pub(crate) fn client_gateway(
     config: &Config,
     hub: &naru_hub::Hub,
+    user_rates: &UserRates,
     clock: &Arc<dyn naru_domain::Clock>,
 ) -> anyhow::Result<Option<ClientGateway>> {
     if !config.client.enabled {
@@ -257,7 +305,7 @@ pub(crate) fn client_gateway(
     }
     let namespaces = Arc::new(ArcSwap::from_pointee(namespaces(config)?));
     let tokens: Verifier = Arc::new(ArcSwap::from_pointee(tokens(config)?));
-    let options = client_options(config);
+    let options = client_options(config, user_rates);
     Ok(Some(ClientGateway::new(options, hub.clone(), namespaces, tokens, None, Arc::clone(clock))))
 }
 
@@ -310,7 +358,7 @@ pub(crate) fn services(
         hub: hub.clone(),
         namespaces: client.namespaces(),
         history_max: config.client.history_max,
-        node_uid: format!("{:032x}", rand::random::<u128>()),
+        node_uid: client.node().to_owned(),
         node_name: crate::serve::node_name(config),
         started: std::time::Instant::now(),
         stop: stop.clone(),

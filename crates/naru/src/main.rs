@@ -5,6 +5,7 @@ mod chat;
 mod cli;
 mod config;
 mod control;
+mod emulation;
 mod keys;
 mod logs;
 mod operate;

@@ -20,7 +20,7 @@ use naru_domain::metrics::MetricSource;
 use naru_domain::ports::{History, NamespaceOptions, PurgeKind};
 use naru_domain::{Clock, Durability};
 use naru_gateways::bridge::{BridgeKeys, BridgeOptions, BridgeServer};
-use naru_gateways::limits::AdmissionLimits;
+use naru_gateways::limits::{AdmissionLimits, UserRates};
 use naru_gateways::tls::{Tls, TlsFiles};
 use naru_hub::{Hub, HubOptions, LocalBus, LocalBusOptions, MailboxLimits};
 use naru_outbound::{AddressGuard, CallLimits};
@@ -138,7 +138,10 @@ impl Node {
         let bridge_address = bridge.local_addr()?;
 
         let stop_bridge = CancellationToken::new();
-        let client = chat::client_gateway(&config, &hub, &clock)?;
+        let limits = &config.limits;
+        let user_rates =
+            UserRates::new(limits.user_commands_per_second, limits.user_commands_burst);
+        let client = chat::client_gateway(&config, &hub, &user_rates, &clock)?;
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
         let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default())
             .with_operators_rights(rooms::operators_rights());
@@ -148,7 +151,8 @@ impl Node {
         let work = Arc::clone(&store) as _;
         let logins = Arc::new(logins);
         let stomp =
-            StompService::bind(&config, stomp_tls, &hub, work, logins, None, &clock).await?;
+            StompService::bind(&config, stomp_tls, &hub, work, &user_rates, logins, None, &clock)
+                .await?;
         let addresses = Addresses {
             bridge: bridge_address,
             http: http_address,
@@ -160,6 +164,7 @@ impl Node {
         let health = Arc::new(NodeHealth::new(Some(Arc::clone(&store) as _)));
         let mut metrics: Vec<Arc<dyn MetricSource>> =
             vec![bridge.counters(), hub.metrics(), bus_metrics, bots.metrics(), store.metrics()];
+        metrics.push(Arc::new(user_rates));
         metrics.extend(client.as_ref().map(|client| client.counters() as _));
         metrics.extend(stomp.iter().flat_map(StompService::metrics));
         let services = Services {
@@ -472,6 +477,9 @@ fn local_bus(
     }
     stomp::add_kept(&mut options.namespaces);
     rooms::add_kept(&mut options.namespaces);
+    chat::add_kept(config, &mut options.namespaces);
+    // Each user may have a channel of its own, and each connection may be another user's.
+    options.channels_max += config.client.connections_max;
     // Whatever fits into a frame fits into a channel.
     options.data_bytes_max = options.data_bytes_max.max(config.stomp.max_frame_bytes.as_usize());
     let history: Arc<dyn History> = Arc::clone(store) as _;

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use naru_domain::metrics::MetricSource;
 use naru_domain::ports::{Backend, Logins, NamespaceOptions, TokenVerifier, WorkQueues};
 use naru_domain::{Clock, Durability};
-use naru_gateways::limits::AdmissionLimits;
+use naru_gateways::limits::{AdmissionLimits, UserRates};
 use naru_gateways::stomp::{
     DEAD_NAMESPACE, DURABLE_NAMESPACE, StompGateway, StompListener, StompOptions, StompPorts,
     TEMP_NAMESPACE, USER_NAMESPACE,
@@ -51,6 +51,7 @@ impl StompService {
         tls: Option<Tls>,
         hub: &Hub,
         work: Arc<dyn WorkQueues>,
+        user_rates: &UserRates,
         logins: Arc<dyn Logins>,
         backend: Option<Arc<dyn Backend>>,
         clock: &Arc<dyn Clock>,
@@ -70,7 +71,7 @@ impl StompService {
             backend,
             clock: Arc::clone(clock),
         };
-        let gateway = StompGateway::new(options(config), ports);
+        let gateway = StompGateway::new(options(config, user_rates), ports);
         let listener = StompListener::bind(config.stomp.listen, tls.clone(), gateway.clone())
             .with_context(|| crate::serve::in_use("stomp", config.stomp.listen))?;
         let address = listener.local_addr()?;
@@ -100,7 +101,7 @@ fn queue_limits(config: &Config) -> QueueLimits {
     }
 }
 
-fn options(config: &Config) -> StompOptions {
+fn options(config: &Config, user_rates: &UserRates) -> StompOptions {
     let stomp = &config.stomp;
     StompOptions {
         heart_beat: stomp.heartbeat.0,
@@ -120,6 +121,7 @@ fn options(config: &Config) -> StompOptions {
         write_timeout: stomp.write_timeout.0,
         frames_per_second: stomp.frames_per_second,
         frames_burst: stomp.frames_burst,
+        user_rates: user_rates.clone(),
         admission: AdmissionLimits {
             connections_max: stomp.connections_max,
             per_address_max: stomp.connections_per_address,

@@ -2,7 +2,7 @@
 //! what is kept already.
 
 use bytes::Bytes;
-use naru_domain::{PartyInfo, PublicationMeta};
+use naru_domain::{PartyInfo, PublicationMeta, Version};
 use prost::Message;
 
 #[derive(Clone, PartialEq, Message)]
@@ -13,6 +13,16 @@ struct Meta {
     tags: Vec<Tag>,
     #[prost(bool, tag = "3")]
     is_delta: bool,
+    #[prost(message, optional, tag = "4")]
+    version: Option<Counted>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Counted {
+    #[prost(uint64, tag = "1")]
+    number: u64,
+    #[prost(string, tag = "2")]
+    epoch: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -47,12 +57,16 @@ pub(crate) fn encode(meta: &PublicationMeta) -> Vec<u8> {
         chan_info: party.chan_info.clone(),
     });
     let tags = meta.tags.iter().map(tag).collect();
-    Meta { publisher, tags, is_delta: meta.is_delta }.encode_to_vec()
+    let version = meta
+        .version
+        .as_ref()
+        .map(|version| Counted { number: version.number, epoch: version.epoch.to_string() });
+    Meta { publisher, tags, is_delta: meta.is_delta, version }.encode_to_vec()
 }
 
 /// `None` for what [`encode`] never wrote: the publication itself is worth more than its tags.
 pub(crate) fn decode(raw: &[u8]) -> Option<PublicationMeta> {
-    let Meta { publisher, tags, is_delta } = Meta::decode(raw).ok()?;
+    let Meta { publisher, tags, is_delta, version } = Meta::decode(raw).ok()?;
     let publisher = publisher.map(|party| PartyInfo {
         user: party.user.into(),
         client: party.client.into(),
@@ -60,5 +74,6 @@ pub(crate) fn decode(raw: &[u8]) -> Option<PublicationMeta> {
         chan_info: party.chan_info,
     });
     let tags = tags.into_iter().map(|tag| (tag.name.into(), tag.value.into())).collect();
-    Some(PublicationMeta { publisher, tags, is_delta })
+    let version = version.map(|Counted { number, epoch }| Version { number, epoch: epoch.into() });
+    Some(PublicationMeta { publisher, tags, is_delta, version })
 }

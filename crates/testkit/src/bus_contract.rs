@@ -15,7 +15,7 @@ use naru_domain::ports::{
 };
 use naru_domain::{
     ChannelName, Durability, Epoch, Membership, Offset, PartyInfo, Position, Publication,
-    PublicationMeta,
+    PublicationMeta, Version,
 };
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
@@ -46,6 +46,8 @@ pub async fn bus<F: Future<Output = Opened>>(open: impl Fn() -> F) {
     the_same_key_publishes_once(open().await).await;
     the_same_key_at_the_same_time_publishes_once(open().await).await;
     keys_of_different_channels_are_different(open().await).await;
+    a_version_that_was_overtaken_is_not_published(open().await).await;
+    versions_at_the_same_time_leave_in_their_order(open().await).await;
     history_gives_what_came_after_a_position(open().await).await;
     history_that_was_trimmed_says_so(open().await).await;
     history_of_another_life_says_so(open().await).await;
@@ -197,6 +199,50 @@ async fn keys_of_different_channels_are_different((bus, _events): Opened) {
     assert_eq!(publish_with_key(&bus, "kept:b", "text", "k").await.offset, Offset(2));
 }
 
+/// A publication whose text is its version.
+fn versioned(number: u64, epoch: &str) -> Post {
+    let version = Some(Version { number, epoch: epoch.into() });
+    let meta = PublicationMeta { version, ..PublicationMeta::default() };
+    Post { meta: Some(Arc::new(meta)), ..Post::new(format!("{epoch}{number}")) }
+}
+
+async fn a_version_that_was_overtaken_is_not_published((bus, mut events): Opened) {
+    ok(bus.subscribe(&channel("kept:a")).await);
+    let first = ok(bus.publish(&channel("kept:a"), versioned(5, "")).await);
+    for (number, epoch, offset) in
+        [(5, "", 1), (4, "", 1), (6, "", 2), (1, "x", 3), (1, "x", 3), (2, "x", 4)]
+    {
+        let position = ok(bus.publish(&channel("kept:a"), versioned(number, epoch)).await);
+        assert_eq!((position.epoch, position.offset), (first.epoch, Offset(offset)));
+    }
+    assert_eq!(publish(&bus, "kept:a", "uncounted").await.offset, Offset(5));
+    assert_eq!(ok(bus.publish(&channel("kept:a"), versioned(2, "x")).await).offset, Offset(5));
+    assert_eq!(ok(bus.publish(&channel("kept:b"), versioned(1, "")).await).offset, Offset(1));
+    for text in ["5", "6", "x1", "x2", "uncounted"] {
+        assert_eq!(next(&mut events).await.1.data, text);
+    }
+}
+
+async fn versions_at_the_same_time_leave_in_their_order((bus, mut events): Opened) {
+    const LAST: u64 = 50;
+    ok(bus.subscribe(&channel("kept:a")).await);
+    let mut tasks = JoinSet::new();
+    for number in (1..=LAST).rev() {
+        let bus = Arc::clone(&bus);
+        let publish =
+            async move { ok(bus.publish(&channel("kept:a"), versioned(number, "")).await) };
+        tasks.spawn(publish);
+    }
+    tasks.join_all().await;
+    let mut before = 0;
+    while before < LAST {
+        let text = String::from_utf8_lossy(&next(&mut events).await.1.data).into_owned();
+        let number = text.parse().expect("a version");
+        assert!(number > before, "{number} came behind {before}");
+        before = number;
+    }
+}
+
 async fn history_gives_what_came_after_a_position((bus, _events): Opened) {
     let mut positions = Vec::new();
     for number in 1..=6 {
@@ -268,7 +314,12 @@ async fn what_travels_with_a_publication_arrives_and_is_kept((bus, mut events): 
         chan_info: Bytes::from_static(&[0, 255]),
     };
     let tags = vec![("content-type".into(), "text/plain".into()), ("b".into(), "".into())];
-    let meta = Arc::new(PublicationMeta { publisher: Some(publisher), tags, is_delta: true });
+    let meta = Arc::new(PublicationMeta {
+        publisher: Some(publisher),
+        tags,
+        is_delta: true,
+        version: Some(Version { number: 7, epoch: "e".into() }),
+    });
     let post = Post { meta: Some(Arc::clone(&meta)), ..Post::new("text") };
     ok(bus.publish(&channel("kept:a"), post).await);
     assert_eq!(next(&mut events).await.1.meta.as_ref(), Some(&meta));

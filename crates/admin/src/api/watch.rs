@@ -107,6 +107,7 @@ async fn watch(
             gets_membership: namespace.join_leave,
             ..Traits::default()
         },
+        filter: None,
         chan_info: Bytes::new(),
     };
     let began = |subscribed: &Subscribed| outbox.begin(subscribed);

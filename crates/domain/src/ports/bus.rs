@@ -122,7 +122,8 @@ pub struct HistoryPage {
 pub trait Bus: Send + Sync + 'static {
     /// Appends to the history (when the namespace keeps any), assigns the offset and delivers to every
     /// interested node, as one step. The same `key` within the window returns the first position and
-    /// publishes nothing. `Ok` means it is kept as the namespace's durability says.
+    /// publishes nothing. In a channel with history a version that does not follow the newest one publishes
+    /// nothing either, and returns where the channel stands. `Ok` means it is kept as the namespace's durability says.
     async fn publish(&self, channel: &ChannelName, post: Post) -> Result<Position, BusError>;
 
     /// Tells every interested node that somebody entered or left, in the order of the calls. Never

@@ -185,7 +185,7 @@ fn post(data: Bytes, verdict: PublishVerdict, publisher: PartyInfo, is_delta: bo
     let tags = verdict.tags.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
     let is_delta = is_delta || verdict.delta;
     // A name is the least there is to say of somebody; for anonymous ones it is their connection.
-    let meta = PublicationMeta { publisher: Some(publisher), tags, is_delta };
+    let meta = PublicationMeta { publisher: Some(publisher), tags, is_delta, version: None };
     Post {
         data: verdict.data.unwrap_or(data),
         meta: Some(Arc::new(meta)),

@@ -2,7 +2,7 @@
 //! and what happens when its credentials run out.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use naru_domain::ports::{Caller, Credentials, OwnerError, Refusal, SubscribeGrant, TokenError};
@@ -61,10 +61,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
 
     /// False if the client was refused with an answer.
     pub(super) async fn connect(&mut self, id: u32, request: ConnectRequest) -> Result<bool, End> {
+        let emulated = self.emulated.as_deref();
         let mut caller = Caller {
             client: uuid::Uuid::now_v7().to_string(),
             user: String::new(),
-            transport: "websocket",
+            transport: emulated.map_or("websocket", |emulated| emulated.transport.label()),
             protocol: self.protocol().label(),
             is_binary: false,
             meta: Bytes::new(),
@@ -104,7 +105,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             peer = %self.opening.peer, protocol = self.protocol().label(), "client connected",
         );
         self.shared.counters.connected.increment();
+        let user = &connected.client().info().user;
+        let share = self.shared.options.user_rates.join(user, Instant::now());
         self.party = Some(Box::new(Party {
+            share,
             connected,
             caller,
             rights: credentials.rights.clone(),
@@ -158,11 +162,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         credentials: &Credentials,
     ) -> Result<(), End> {
         let mut wanted: Vec<(String, SubscribeGrant)> = credentials.channels.clone();
-        let options = &self.shared.options;
-        if options.user_channels {
-            let namespace = options.user_channel_namespace.as_deref();
-            let own = ChannelParts::personal(namespace, &credentials.user);
-            wanted.extend(own.map(|name| (name, SubscribeGrant::default())));
+        if let Some(own) = self.own_channel(&credentials.user)
+            && wanted.iter().all(|(name, _)| *name != own)
+        {
+            wanted.push((own, SubscribeGrant::default()));
         }
         let mut entered: Vec<(String, Entered)> = Vec::new();
         if !wanted.is_empty() {
@@ -179,12 +182,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                     let refused = Reply { id, outcome: Err(error) };
                     self.out.release(self.reply_frame(&refused)?);
                     self.out.flush();
-                    return Err(disconnect(DisconnectCode::BadRequest));
+                    // What may go better next time must not look like the client's fault.
+                    return Err(disconnect(match temporary {
+                        true => DisconnectCode::InternalError,
+                        false => DisconnectCode::BadRequest,
+                    }));
                 }
                 Err(Denied::End(end)) => return Err(end),
             }
         }
         let Some(party) = self.party.as_ref() else { return Ok(()) };
+        let emulated = self.emulated.as_deref();
         let ttl = match (party.expires_at, party.is_refreshed_by_backend) {
             (Some(at), false) => Some(seconds_until(at, self.shared.clock.now())),
             _ => None,
@@ -203,12 +211,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             subs: &subs,
             ping: u32::try_from(self.shared.options.ping_interval.as_secs()).unwrap_or(25).max(1),
             pong: true,
+            session: emulated.map_or("", |emulated| &emulated.session),
+            node: if emulated.is_some() { &self.shared.options.node } else { "" },
             ..ConnectResult::default()
         };
         let frame = self.reply_frame(&Reply::ok(id, Answer::Connect(result)))?;
         self.out.release(frame);
         self.out.flush();
         Ok(())
+    }
+
+    /// The channel that belongs to this user alone. Some ids of users cannot stand in a name.
+    fn own_channel(&self, user: &str) -> Option<String> {
+        let options = &self.shared.options;
+        let namespace = options.user_channel_namespace.as_deref();
+        let own = ChannelParts::personal(namespace, user).filter(|_| options.user_channels)?;
+        ChannelName::parse(&own).is_ok().then_some(own)
     }
 
     async fn enter_for_server(

@@ -20,10 +20,11 @@ use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::emulation::Emulated;
 use super::outlet::{ClientOutlet, frame};
 use super::{ClientGateway, Opening, Shared};
 use crate::connections::{Socket, introduced, report_gone};
-use crate::limits::FrameRate;
+use crate::limits::{FrameRate, Pace, UserShare};
 use crate::outgoing::{END, Outgoing, SharedTcp};
 use crate::ws::{WsConnection, WsEvent};
 
@@ -38,6 +39,7 @@ pub(super) async fn run(
     socket: Socket,
     leftover: BytesMut,
     opening: Opening,
+    emulated: Option<Emulated>,
     shared: Arc<Shared>,
     stop: CancellationToken,
 ) {
@@ -45,17 +47,18 @@ pub(super) async fn run(
     shared.counters.accepted.increment();
     shared.counters.connections.add(1);
     let options = ClientGateway::ws_options(&shared, &opening);
+    let emulated = emulated.map(Box::new);
     let reason = match socket {
         Socket::Plain(tcp) => {
             let tcp = Arc::new(tcp);
             let out = Arc::new(Outgoing::new(Some(Arc::clone(&tcp)), bytes_max));
             let ws = WsConnection::sharing(SharedTcp(tcp), Arc::clone(&out), leftover, options);
-            Talk::new(ws, out, opening, shared.clone()).run(stop).await
+            Talk::new(ws, out, opening, emulated, shared.clone()).run(stop).await
         }
         Socket::Boxed(io) => {
             let out = Arc::new(Outgoing::new(None, bytes_max));
             let ws = WsConnection::sharing(io, Arc::clone(&out), leftover, options);
-            Talk::new(ws, out, opening, shared.clone()).run(stop).await
+            Talk::new(ws, out, opening, emulated, shared.clone()).run(stop).await
         }
     };
     shared.counters.connections.add(-1);
@@ -69,6 +72,8 @@ pub(super) struct Talk<S> {
     pub(super) shared: Arc<Shared>,
     pub(super) outlet: Arc<ClientOutlet>,
     pub(super) opening: Box<Opening>,
+    /// Set if there is no WebSocket at the other end.
+    pub(super) emulated: Option<Box<Emulated>>,
     pub(super) party: Option<Box<Party>>,
     rate: FrameRate,
     /// Set while reading is paused, or until the next thing of this client runs out.
@@ -81,6 +86,8 @@ pub(super) struct Party {
     pub(super) caller: Caller,
     /// What it may do besides what namespaces let everybody do.
     pub(super) rights: Vec<ChannelRight>,
+    /// What its user may say, on all connections together.
+    pub(super) share: Option<UserShare>,
     /// When its credentials run out, and how that is noticed.
     pub(super) expires_at: Option<Timestamp>,
     /// The back end is asked for new ones, not the client.
@@ -104,6 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         ws: WsConnection<S>,
         out: Arc<Outgoing>,
         opening: Opening,
+        emulated: Option<Box<Emulated>>,
         shared: Arc<Shared>,
     ) -> Box<Talk<S>> {
         let protocol = opening.protocol;
@@ -114,6 +122,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             shared,
             outlet: Arc::new(outlet),
             opening: Box::new(opening),
+            emulated,
             party: None,
             rate: FrameRate::new(Instant::now()),
             pause: None,
@@ -242,11 +251,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         }
         let options = &self.shared.options;
         let (per_second, burst) = (options.commands_per_second, options.commands_burst);
-        if let Some(pause) = self.rate.take(count, per_second, burst, Instant::now()) {
-            self.shared.counters.delayed_reads.increment();
-            self.pause = Some(Box::pin(sleep(pause)));
+        let now = Instant::now();
+        let own = self.rate.take(count, per_second, burst, now);
+        let share = self.party.as_ref().and_then(|party| party.share.as_ref());
+        match UserShare::pace(share, own, count, now) {
+            Pace::Go => Ok(()),
+            Pace::Pause(pause) => {
+                self.shared.counters.delayed_reads.increment();
+                self.pause = Some(Box::pin(sleep(pause)));
+                Ok(())
+            }
+            Pace::End => Err(disconnect(DisconnectCode::TooManyRequests)),
         }
-        Ok(())
     }
 
     /// Answers a command.

@@ -8,6 +8,7 @@ use naru_wire::centrifuge::{ErrorCode, Request};
 #[derive(Debug, Default)]
 pub struct ClientCounters {
     pub(super) connections: Gauge,
+    pub(super) emulated: Gauge,
     pub(super) accepted: Counter,
     pub(super) refused: Counter,
     pub(super) connected: Counter,
@@ -62,6 +63,8 @@ impl MetricSource for ClientCounters {
     fn collect(&self, sink: &mut dyn MetricSink) {
         let help = "Open Centrifuge connections";
         sink.gauge("client_connections", help, &[], self.connections.get());
+        let help = "Those of them without a WebSocket";
+        sink.gauge("client_emulated", help, &[], self.emulated.get());
         let mut counter = |name: &str, help: &str, value: &Counter| {
             sink.counter(name, help, &[], value.get());
         };

@@ -5,6 +5,7 @@ mod commands;
 mod connect;
 mod connection;
 mod counters;
+mod emulation;
 mod outlet;
 mod subscribe;
 
@@ -22,11 +23,16 @@ use naru_wire::centrifuge::{DisconnectCode, Protocol};
 use tokio_util::sync::CancellationToken;
 
 pub use counters::ClientCounters;
+pub use emulation::{EmulatedOpening, EventStream, Transport, Undelivered, carries_token};
 
 use crate::connections::{Connections, Socket};
-use crate::limits::{AdmissionLimits, Permit, Refused};
+use crate::limits::{AdmissionLimits, Permit, Refused, UserRates};
 use crate::turns::Turns;
 use crate::ws::WsOptions;
+
+/// The namespace of the channels that belong to one user each, unless another one is chosen. Its rules are
+/// [`naru_hub::access::Namespace::personal`].
+pub const PERSONAL_NAMESPACE: &str = "personal";
 
 /// Where this gateway's kinds of encodings begin; other gateways have others.
 pub(crate) const KIND_BASE: u8 = 0;
@@ -56,16 +62,22 @@ pub struct ClientOptions {
     pub history_max: usize,
     /// Bytes of a channel's name.
     pub channel_bytes_max: usize,
-    /// A namespace whose channel `#user` every user is subscribed to; `None` for no such thing.
-    pub user_channel_namespace: Option<String>,
-    /// Every user is subscribed to its own channel.
+    /// Every user is subscribed to a channel of its own, `NAMESPACE:#user`.
     pub user_channels: bool,
+    /// The namespace of those channels; `None` for `#user` alone.
+    pub user_channel_namespace: Option<String>,
     /// Commands a second from one client before its reads are delayed; 0 is no limit.
     pub commands_per_second: u32,
     /// Commands that may come at once.
     pub commands_burst: u32,
+    /// The same for all connections of a user together; shared with other gateways.
+    pub user_rates: UserRates,
     /// Who may connect.
     pub admission: AdmissionLimits,
+    /// Connections without a WebSocket at the same time.
+    pub emulated_max: usize,
+    /// What this node is called to those, which have to find it again; short and unlike others.
+    pub node: String,
     /// Over how long clients are told to go when the node stops.
     pub farewell_spread: Duration,
     /// What clients are told of this server.
@@ -86,15 +98,18 @@ impl Default for ClientOptions {
             expired_close_delay: Duration::from_secs(25),
             history_max: 300,
             channel_bytes_max: 255,
-            user_channel_namespace: None,
-            user_channels: false,
+            user_channels: true,
+            user_channel_namespace: Some(PERSONAL_NAMESPACE.to_owned()),
             commands_per_second: 1_000,
             commands_burst: 5_000,
+            user_rates: UserRates::default(),
             admission: AdmissionLimits {
                 connections_max: 20_000,
                 per_address_max: 20_000,
                 attempts_per_minute: 60_000,
             },
+            emulated_max: 1_000,
+            node: String::new(),
             farewell_spread: Duration::from_secs(3),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
@@ -111,6 +126,7 @@ pub(crate) struct Shared {
     clock: Arc<dyn Clock>,
     counters: Arc<ClientCounters>,
     turns: Turns<outlet::ClientOutlet>,
+    sessions: emulation::Sessions,
     json_ping: Bytes,
     protobuf_ping: Bytes,
 }
@@ -171,6 +187,7 @@ impl ClientGateway {
             clock,
             counters: Arc::default(),
             turns: Turns::new(),
+            sessions: emulation::Sessions::default(),
             json_ping: ping(Protocol::Json),
             protobuf_ping: ping(Protocol::Protobuf),
         };
@@ -181,6 +198,18 @@ impl ClientGateway {
     #[must_use]
     pub fn namespaces(&self) -> Arc<ArcSwap<Namespaces>> {
         Arc::clone(&self.shared.namespaces)
+    }
+
+    /// What this node is called.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.shared.options.node
+    }
+
+    /// The largest message of a client, in bytes.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        self.shared.options.message_bytes_max as usize
     }
 
     /// The gateway's figures.
@@ -207,7 +236,7 @@ impl ClientGateway {
     ) {
         let shared = Arc::clone(&self.shared);
         self.connections.serve(permit, upgraded, |socket, leftover, stop| {
-            connection::run(socket, leftover, opening, shared, stop)
+            connection::run(socket, leftover, opening, None, shared, stop)
         });
     }
 

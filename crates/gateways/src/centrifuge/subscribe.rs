@@ -7,12 +7,13 @@ use bytes::Bytes;
 use naru_domain::ports::{SubscribeGrant, TokenError};
 use naru_domain::{ChannelName, Epoch, Offset, Position, Publication, Timestamp};
 use naru_hub::access::{Asker, Granted, MaySubscribe, NameRefused, Namespace};
-use naru_hub::{Mark, Recover, SubscribeError, SubscribeSpec, Subscribed, Traits};
+use naru_hub::{Filter, Mark, Recover, SubscribeError, SubscribeSpec, Subscribed, Traits};
 use naru_wire::centrifuge::{
     self as wire, Answer, DisconnectCode, ErrorCode, Protocol, Push, Reply, SubRefreshRequest,
-    SubRefreshResult, SubscribeRequest, SubscribeResult, flag,
+    SubRefreshResult, SubscribeRequest, SubscribeResult, TagsFilter, flag,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tracing::debug;
 
 use super::connect::{Denied, owner_error, seconds_until};
 use super::connection::{End, Talk, bad_request, disconnect};
@@ -140,8 +141,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         if request.kind != 0 {
             return Err(ErrorCode::PermissionDenied.into());
         }
+        self.check_owner(&channel, namespace)?;
+        let filter = filter(namespace, request)?;
         let grant = self.grant(&channel, namespace, request).await?;
-        let (plan, shape) = self.plan(&channel, namespace, Some(request), &grant, false);
+        let (mut plan, shape) = self.plan(&channel, namespace, Some(request), &grant, false);
+        plan.filter = filter;
         let protocol = self.protocol();
         let out = Arc::clone(&self.out);
         let expires_at = grant.expires_at;
@@ -175,6 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     ) -> Result<Entered, Denied> {
         let namespaces = self.shared.namespaces.load_full();
         let namespace = namespaces.of(channel).map_err(refused_name)?;
+        self.check_owner(channel, namespace)?;
         let (plan, shape) = self.plan(channel, namespace, wish, &grant, is_server_side);
         let protocol = self.protocol();
         let out = Arc::clone(&self.out);
@@ -203,6 +208,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             SubscribeError::Gone | SubscribeError::Bus(_) => ErrorCode::Internal.into(),
             SubscribeError::Owner(error) => owner_error(error),
         })
+    }
+
+    /// What belongs to somebody else stays closed whatever a token or the back end says.
+    fn check_owner(&self, channel: &ChannelName, namespace: &Namespace) -> Result<(), Denied> {
+        let user = self.party.as_ref().map_or("", |party| party.caller.user.as_str());
+        match namespace.is_closed_to(channel, user) {
+            true => Err(ErrorCode::PermissionDenied.into()),
+            false => Ok(()),
+        }
     }
 
     /// The right to subscribe: by a token, by the rules, or by the back end.
@@ -268,7 +282,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 || namespace.positions(wishes(|w| w.positioned), asker),
                 |forced| forced && namespace.has_history,
             );
-        let is_delta = wish.is_some_and(|wish| wish.delta == "fossil")
+        // A difference builds on the publication before, which a filter may have kept back.
+        let is_delta = wish.is_some_and(|wish| wish.delta == "fossil" && wish.tf.is_none())
             && namespace.allow_fossil_delta
             && namespace.has_history;
         let shows_membership = overrides.join_leave.unwrap_or(namespace.join_leave);
@@ -288,6 +303,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             must_recover: wish.is_some_and(|w| w.recover && w.flag & flag::REJECT_UNRECOVERED != 0),
             mark: Mark { variant: None, bits },
             traits,
+            filter: None,
             chan_info: grant.info.clone(),
         };
         let now = self.shared.clock.now();
@@ -368,6 +384,21 @@ fn push_early(
             out.push_own(frame(protocol, &payload));
         }
     }
+}
+
+/// Which publications the client wants, if it says so.
+fn filter(namespace: &Namespace, request: &SubscribeRequest) -> Result<Option<Filter>, Denied> {
+    let Some(tree) = &request.tf else { return Ok(None) };
+    if !namespace.allow_tags_filter {
+        return Err(ErrorCode::BadRequest.into());
+    }
+    let tags = TagsFilter::parse(tree).map_err(|error| {
+        debug!(target: "naru::client", %error, "unusable filter");
+        ErrorCode::BadRequest
+    })?;
+    Ok(Some(Filter::new(move |publication| {
+        tags.passes(|name| publication.meta.as_ref().and_then(|meta| meta.tag(name)))
+    })))
 }
 
 /// What of the past the client gets.

@@ -1,6 +1,7 @@
 //! CONNECT: who the client is, and what is agreed on.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use naru_domain::ports::{Caller, ChannelRight, Credentials, Login, TokenError};
@@ -19,6 +20,7 @@ use super::subscribe::Sub;
 use super::trouble::Trouble;
 use super::voice::Voice;
 use super::work::Job;
+use crate::limits::UserShare;
 
 /// A client that said who it is.
 pub(super) struct Party {
@@ -26,6 +28,8 @@ pub(super) struct Party {
     pub(super) caller: Caller,
     /// What it may do besides what namespaces let everybody do.
     rights: Vec<ChannelRight>,
+    /// What its user may say, on all connections together.
+    pub(super) share: Option<UserShare>,
     /// When its credentials run out.
     pub(super) expires_at: Option<Timestamp>,
     pub(super) subs: Vec<Sub>,
@@ -131,6 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             outlet,
             caller,
             rights: credentials.rights,
+            share: shared.options.user_rates.join(&face.client().info().user, Instant::now()),
             expires_at: credentials.expires_at,
             subs: Vec::new(),
             jobs: Vec::new(),

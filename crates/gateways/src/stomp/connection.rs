@@ -30,7 +30,7 @@ use super::send::Sending;
 use super::trouble::{End, Trouble};
 use super::{Shared, StompOpening};
 use crate::connections::{Socket, introduced, report_gone};
-use crate::limits::FrameRate;
+use crate::limits::{FrameRate, Pace, UserShare};
 use crate::outgoing::{END, Outgoing, SharedTcp};
 use crate::ws::{WsConnection, WsOptions};
 
@@ -277,11 +277,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let options = &self.shared.options;
         let (per_second, burst) = (options.frames_per_second, options.frames_burst);
         let now = Instant::now().into_std();
-        if let Some(pause) = self.rate.take(count, per_second, burst, now) {
-            self.shared.counters.delayed_reads.increment();
-            self.pause = Some(Box::pin(sleep(pause)));
+        let own = self.rate.take(count, per_second, burst, now);
+        let share = self.party.as_ref().and_then(|party| party.share.as_ref());
+        match UserShare::pace(share, own, count, now) {
+            Pace::Go => Ok(()),
+            Pace::Pause(pause) => {
+                self.shared.counters.delayed_reads.increment();
+                self.pause = Some(Box::pin(sleep(pause)));
+                Ok(())
+            }
+            Pace::End => Err(End::from(CloseReason::RateLimited)),
         }
-        Ok(())
     }
 
     /// The frames of a piece. Returns how many they are.

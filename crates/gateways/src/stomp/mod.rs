@@ -40,7 +40,7 @@ pub use names::{
 };
 
 use crate::connections::{Connections, Socket};
-use crate::limits::{AdmissionLimits, Permit, Refused};
+use crate::limits::{AdmissionLimits, Permit, Refused, UserRates};
 use crate::turns::Turns;
 
 /// What the hub calls clients of this gateway.
@@ -71,6 +71,8 @@ pub struct StompOptions {
     pub frames_per_second: u32,
     /// Frames that may come at once.
     pub frames_burst: u32,
+    /// The same for all connections of a user together; shared with other gateways.
+    pub user_rates: UserRates,
     /// Who may connect.
     pub admission: AdmissionLimits,
     /// Over how long clients are told to go when the node stops.
@@ -95,6 +97,7 @@ impl Default for StompOptions {
             write_timeout: Duration::from_secs(20),
             frames_per_second: 5_000,
             frames_burst: 20_000,
+            user_rates: UserRates::default(),
             admission: AdmissionLimits {
                 connections_max: 20_000,
                 per_address_max: 20_000,

@@ -149,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         }
         tags.extend(verdict.tags.into_iter().map(|(name, value)| (name.into(), value.into())));
         let publisher = Some(party.client().info().clone());
-        let meta = PublicationMeta { publisher, tags, is_delta: verdict.delta };
+        let meta = PublicationMeta { publisher, tags, is_delta: verdict.delta, version: None };
         let own_key = send.idempotency_key().filter(|key| !key.is_empty());
         Ok(Post {
             data: verdict.data.unwrap_or_else(|| send.body.clone()),

@@ -78,6 +78,7 @@ impl Sub {
             must_recover,
             mark: self.mark(has_gap),
             traits: self.traits,
+            filter: None,
             chan_info: self.chan_info.clone(),
         }
     }

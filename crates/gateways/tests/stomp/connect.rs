@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use naru_gateways::limits::UserRates;
 use naru_gateways::stomp::StompOptions;
 use naru_wire::stomp::{Command, Event, Version};
 use tokio::time::{Instant, sleep};
@@ -207,4 +208,21 @@ async fn whoever_is_there_when_the_server_stops_is_told_when_to_come_back() {
     let mut tasks = world.tasks;
     while tasks.join_next().await.is_some() {}
     assert_eq!(*application.gone.lock(), ["ann shutdown"; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_who_floods_over_many_connections_is_told_so_and_others_go_on() {
+    let user_rates = UserRates::new(1, 10);
+    let world = World::with(StompOptions { user_rates, ..StompOptions::default() }, None);
+    let (mut one, mut two) = (world.user("bo").await, world.user("bo").await);
+    let begins = |from: u32| {
+        let frame = |number| format!("BEGIN\ntransaction:{number}\n\n\0");
+        (from..from + 10).map(frame).collect::<String>()
+    };
+    one.write(begins(0).as_bytes()).await;
+    one.sync().await;
+    two.write(begins(0).as_bytes()).await;
+    two.refused("rate_limited").await;
+    let mut other = world.user("al").await;
+    other.sync().await;
 }

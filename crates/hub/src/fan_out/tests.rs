@@ -10,9 +10,11 @@ use naru_testkit::bus_contract::channel;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::outlet::Mark;
+use crate::outlet::{Filter, Mark};
 use crate::subscribe::{Recover, SubscribeSpec};
-use crate::test_node::{Link, Member, Node, NodeSpec, leaky_link, loose, positioned, since, texts};
+use crate::test_node::{
+    HAS_FILTER, Link, Member, Node, NodeSpec, leaky_link, loose, positioned, since, texts,
+};
 
 #[tokio::test]
 async fn one_order_for_every_subscriber_and_once_each() {
@@ -50,6 +52,41 @@ async fn an_encoding_is_made_once_for_each_kind_and_variant_and_shared() {
         encodings += member.reader.encodings.load(Ordering::SeqCst);
     }
     assert_eq!(encodings, 3 * 10);
+    node.stop().await;
+}
+
+/// Lets numbers pass that 3 divides.
+fn thirds(recover: Recover) -> SubscribeSpec {
+    let is_third = |text: &[u8]| String::from_utf8_lossy(text).parse::<u64>().unwrap() % 3 == 0;
+    let filter = Filter::new(move |publication| is_third(&publication.data));
+    let mark = Mark { bits: HAS_FILTER, ..Mark::default() };
+    SubscribeSpec { filter: Some(filter), mark, ..positioned("kept:a", recover) }
+}
+
+#[tokio::test]
+async fn what_a_filter_keeps_back_moves_the_position_all_the_same() {
+    let node = Node::start(NodeSpec { events_max: 4, history_size: 10_000, ..NodeSpec::default() });
+    let (all, some) = (node.connect("all"), node.connect("some"));
+    all.enter("kept:a").await;
+    let start = some.subscribe(thirds(Recover::Nothing)).await.unwrap().position;
+    // Some of it comes live, some through the repair of what did not fit.
+    node.publish_run("kept:a", 1, 3_000).await;
+    let wanted: Vec<String> = (1..=1_000).map(|number| (3 * number).to_string()).collect();
+    assert_eq!(some.read(1_000).await, wanted);
+    assert_eq!(all.read(3_000).await, texts(1..=3_000));
+    let metrics = &node.hub.inner.metrics;
+    assert!(metrics.bus_gaps.get() > 0);
+    assert_eq!(metrics.channel_gaps.get(), 0, "a publication that is not wanted is no gap");
+    assert_eq!(metrics.fan_out.get(), 4_000);
+    // What was missed is filtered as well.
+    drop(some);
+    node.publish_run("kept:a", 3_001, 3_010).await;
+    let back = node.connect("back");
+    let since = since(Position { offset: Offset(2_999), ..start });
+    assert!(back.subscribe(thirds(since)).await.unwrap().is_recovered());
+    assert_eq!(back.read(4).await, ["3000", "3003", "3006", "3009"]);
+    node.publish_run("kept:a", 3_011, 3_012).await;
+    assert_eq!(back.read(1).await, ["3012"]);
     node.stop().await;
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use naru_domain::ports::{BusError, History, Post};
-use naru_domain::{ChannelName, Durability, Offset, Position, Publication};
+use naru_domain::{ChannelName, Durability, Offset, Position, Publication, Version};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::warn;
@@ -32,6 +32,14 @@ pub(crate) struct Committer {
     /// Up to where the store was told to forget, by channel: one entry for each channel in memory that
     /// was ever trimmed here.
     trimmed: HashMap<ChannelName, Offset>,
+}
+
+/// Where a channel will stand when what is planned is kept.
+struct Tail {
+    top: Position,
+    version: Option<Version>,
+    /// The last one of the plan.
+    last: Option<usize>,
 }
 
 /// A publication on its way into the store, and who waits for it.
@@ -132,16 +140,16 @@ fn refuse(requests: Vec<Request>, error: &BusError) {
 /// its way with the same key.
 async fn plan(bus: &Inner, requests: Vec<Request>) -> Vec<Planned> {
     let mut plan: Vec<Planned> = Vec::with_capacity(requests.len());
-    let mut tops: HashMap<ChannelName, Result<Position, BusError>> = HashMap::new();
+    let mut tails: HashMap<ChannelName, Result<Tail, BusError>> = HashMap::new();
     let mut keys: HashMap<(ChannelName, Arc<str>), usize> = HashMap::new();
     for request in requests {
         let Request { channel, post, reply, .. } = request;
         let Post { data, meta, key, .. } = post;
-        if !tops.contains_key(&channel) {
-            tops.insert(channel.clone(), top(bus, &channel).await);
+        if !tails.contains_key(&channel) {
+            tails.insert(channel.clone(), tail(bus, &channel).await);
         }
-        let top = match tops.get_mut(&channel) {
-            Some(Ok(top)) => top,
+        let tail = match tails.get_mut(&channel) {
+            Some(Ok(tail)) => tail,
             Some(Err(error)) => {
                 answer(reply, Err(error.clone()));
                 continue;
@@ -159,21 +167,37 @@ async fn plan(bus: &Inner, requests: Vec<Request>) -> Vec<Planned> {
                 plan[*index].replies.push(reply);
                 continue;
             }
+        }
+        if super::is_outdated(meta.as_deref(), tail.version.as_ref()) {
+            bus.metrics.outdated.increment();
+            match tail.last {
+                // Only then is known where the channel stands.
+                Some(index) => plan[index].replies.push(reply),
+                None => answer(reply, Ok(tail.top)),
+            }
+            continue;
+        }
+        if let Some(key) = &key {
             keys.insert((channel.clone(), Arc::clone(key)), plan.len());
         }
-        top.offset = top.offset.next();
-        let publication = Publication { position: *top, data, meta, at: bus.clock.now(), key };
+        tail.top.offset = tail.top.offset.next();
+        tail.last = Some(plan.len());
+        let publication = Publication { position: tail.top, data, meta, at: bus.clock.now(), key };
+        if let Some(version) = publication.version() {
+            tail.version = Some(version.clone());
+        }
         plan.push(Planned { channel, publication: Arc::new(publication), replies: vec![reply] });
     }
     plan
 }
 
 /// Where the channel stands.
-async fn top(bus: &Inner, channel: &ChannelName) -> Result<Position, BusError> {
+async fn tail(bus: &Inner, channel: &ChannelName) -> Result<Tail, BusError> {
     bus.ensure_loaded(channel).await?;
     let shard = bus.table.lock(channel);
     let stream = shard.get(channel).and_then(|slot| slot.stream.as_ref());
-    stream.map(super::Stream::top).ok_or_else(|| unavailable("the channel was just forgotten"))
+    let stream = stream.ok_or_else(|| unavailable("the channel was just forgotten"))?;
+    Ok(Tail { top: stream.top(), version: stream.version().cloned(), last: None })
 }
 
 async fn append(

@@ -7,6 +7,7 @@ use naru_domain::metrics::{Counter, Gauge, Histogram, MetricSink, MetricSource};
 pub struct LocalBusMetrics {
     pub(crate) published: Counter,
     pub(crate) duplicates: Counter,
+    pub(crate) outdated: Counter,
     pub(crate) refused: Counter,
     pub(crate) failed: Counter,
     pub(crate) events: Counter,
@@ -27,6 +28,7 @@ impl MetricSource for LocalBusMetrics {
         for (result, counter) in [
             ("published", &self.published),
             ("duplicate", &self.duplicates),
+            ("outdated", &self.outdated),
             ("refused", &self.refused),
             ("failed", &self.failed),
         ] {

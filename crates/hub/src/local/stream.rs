@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use naru_domain::ports::{HistoryPage, HistoryQuery, NamespaceOptions};
-use naru_domain::{Epoch, Offset, Position, Publication, Timestamp};
+use naru_domain::{Epoch, Offset, Position, Publication, Timestamp, Version};
 
 /// A channel that keeps history.
 #[derive(Clone, Debug)]
@@ -17,12 +17,14 @@ pub(crate) struct Stream {
     floor: Offset,
     kept: VecDeque<Arc<Publication>>,
     bytes: usize,
+    /// The newest one; after a restart, of those that are kept.
+    version: Option<Box<Version>>,
 }
 
 impl Stream {
     /// A channel whose stream has come to `top`, with nothing kept.
     pub(crate) fn new(epoch: Epoch, top: Offset) -> Stream {
-        Stream { epoch, top, floor: top, kept: VecDeque::new(), bytes: 0 }
+        Stream { epoch, top, floor: top, kept: VecDeque::new(), bytes: 0, version: None }
     }
 
     /// A channel as a store remembers it. Only what is one run up to the top is kept.
@@ -40,6 +42,9 @@ impl Stream {
             }
             stream.floor = Offset(position.offset.0 - 1);
             stream.bytes += publication.size_bytes();
+            if stream.version.is_none() {
+                stream.version = publication.version().cloned().map(Box::new);
+            }
             stream.kept.push_front(publication);
         }
         stream
@@ -73,7 +78,15 @@ impl Stream {
         }
         self.top = publication.position.offset;
         self.bytes += publication.size_bytes();
+        if let Some(version) = publication.version() {
+            self.version = Some(Box::new(version.clone()));
+        }
         self.kept.push_back(Arc::clone(publication));
+    }
+
+    /// The newest version that was published.
+    pub(crate) fn version(&self) -> Option<&Version> {
+        self.version.as_deref()
     }
 
     /// Forgets what is too old or too much.

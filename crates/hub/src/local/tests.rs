@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use naru_domain::clock::ManualClock;
 use naru_domain::ports::{Bus, BusError, BusEvent, History, HistoryQuery, NamespaceOptions, Post};
-use naru_domain::{ChannelName, Durability, Offset, Position, Timestamp};
+use naru_domain::{ChannelName, Durability, Offset, Position, PublicationMeta, Timestamp, Version};
 use naru_testkit::bus_contract::{self, Fault, MemoryHistory, channel};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::{JoinSet, yield_now};
@@ -90,6 +90,25 @@ async fn accepted_means_kept_across_a_restart_with_positions_and_keys() {
     assert_eq!(again, Ok(first));
     let next = publish(&bus, "kept:a", "next").await.unwrap();
     assert_eq!(next, Position { offset: Offset(22), ..first });
+}
+
+#[tokio::test]
+async fn a_version_is_known_across_a_restart() {
+    let history = Arc::new(MemoryHistory::default());
+    let post = |number| {
+        let version = Some(Version { number, epoch: "e".into() });
+        let meta = PublicationMeta { version, ..PublicationMeta::default() };
+        Post { meta: Some(Arc::new(meta)), ..Post::new("x") }
+    };
+    let (bus, _events) = stored(&history, Durability::Disk);
+    bus.publish(&channel("kept:a"), post(7)).await.unwrap();
+    publish(&bus, "kept:a", "uncounted").await.unwrap();
+    drop(bus);
+    let (bus, _events) = stored(&history, Durability::Disk);
+    let outdated = bus.publish(&channel("kept:a"), post(6)).await.unwrap();
+    assert_eq!(outdated.offset, Offset(2));
+    assert_eq!(bus.publish(&channel("kept:a"), post(8)).await.unwrap().offset, Offset(3));
+    assert_eq!(offsets(&bus, "kept:a").await, [1, 2, 3]);
 }
 
 #[tokio::test]

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use naru_bots::{BOT_NAMESPACE, ROOM_NAMESPACE};
 use naru_domain::limits::HOOK_ATTEMPTS_MAX;
+use naru_gateways::centrifuge::PERSONAL_NAMESPACE;
+
+use crate::emulation;
 
 use super::model::{Config, DurabilityName};
 use super::units::{Size, Span};
@@ -106,6 +109,14 @@ fn check_listeners(config: &Config, found: &mut Found) {
 fn check_client(config: &Config, found: &mut Found) {
     let client = &config.client;
     let (second, hour) = (Span::seconds(1), Span::seconds(3_600));
+    for (section, path) in [("client", &client.path), ("stomp", &config.stomp.path)] {
+        if client.emulation && emulation::serves(path) {
+            found.add(&format!("{section}.path"), "a path of client.emulation");
+        }
+    }
+    // The others of the HTTP listener's places are for the API and the requests beside the streams.
+    let emulated_max = client.emulated_connections_max as u64;
+    found.number("client.emulated_connections_max", emulated_max, 1, 3_000);
     if !client.path.starts_with('/') || client.path.starts_with("/api") {
         found.add("client.path", "must begin with `/` and not with `/api`");
     }
@@ -128,6 +139,20 @@ fn check_client(config: &Config, found: &mut Found) {
     found.number("client.connections_per_address", per_address, 1, 10_000_000);
     if client.commands_per_second > 0 && client.commands_burst == 0 {
         found.add("client.commands_burst", "must be at least 1 when commands_per_second is set");
+    }
+    if client.enabled && client.subscribe_to_user_channel {
+        let name = client.user_channel_namespace.as_str();
+        match (name == PERSONAL_NAMESPACE, config.channels.namespaces.contains_key(name)) {
+            (true, true) => found.add(
+                &format!("channels.namespaces.{name}"),
+                "is built in for the channels of users: choose another name, or name the namespace of \
+                 those channels in client.user_channel_namespace",
+            ),
+            (false, false) if !name.is_empty() => {
+                found.add("client.user_channel_namespace", "there is no such namespace");
+            }
+            _ => {}
+        }
     }
     if !client.token_hmac_secret.is_empty() && client.token_hmac_secret_file.is_some() {
         let message = "give either token_hmac_secret or token_hmac_secret_file";
@@ -309,6 +334,10 @@ fn check_store(config: &Config, found: &mut Found) {
     }
     let limits = &config.limits;
     found.number("limits.mailbox_messages", limits.mailbox_messages as u64, 1, 1_000_000);
+    if limits.user_commands_per_second > 0 && limits.user_commands_burst == 0 {
+        let message = "must be at least 1 when user_commands_per_second is set";
+        found.add("limits.user_commands_burst", message);
+    }
     found.size("limits.mailbox_bytes", limits.mailbox_bytes, Size(1 << 20), Size(16 << 30));
 }
 

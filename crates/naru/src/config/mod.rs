@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a TOML file, then `NARU_*` variables, then flags; every mistake is
 //! found in one go and named with where it came from.
 
+mod bridge;
 mod check;
 mod model;
 mod units;
@@ -11,9 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-pub(crate) use model::{
-    ApprovalPolicy, BridgeKey, Config, LogFormat, Namespace, Processing, REFERENCE, RecoveryMode,
-};
+pub(crate) use bridge::{ApprovalPolicy, BridgeKey};
+pub(crate) use model::{Config, LogFormat, Namespace, Processing, REFERENCE, RecoveryMode};
 pub(crate) use units::{Secret, read_secret_file};
 
 /// One thing that is wrong, and where it was said.
@@ -401,6 +401,20 @@ mod tests {
         check(max + 1);
         let (_, row) = REFERENCE.iter().find(|(key, _)| *key == "hooks.attempts").unwrap();
         assert!(row.ends_with(&format!("(1 to {max}).")), "{row}");
+    }
+
+    #[test]
+    fn the_channels_of_users_do_not_share_a_namespace_by_accident() {
+        let key = |text: &str| mistakes(text)[0].0.clone();
+        let own = "[channels.namespaces.personal]\nhistory_size = 1\n";
+        assert_eq!(key(own), "channels.namespaces.personal");
+        let off = format!("{own}[client]\nsubscribe_to_user_channel = false");
+        assert!(Config::from_text(&off).is_ok());
+        let other = "[client]\nuser_channel_namespace = \"people\"\n";
+        assert_eq!(key(other), "client.user_channel_namespace");
+        let known = format!("{own}[channels.namespaces.people]\nhistory_size = 1\n{other}");
+        assert!(Config::from_text(&known).is_ok());
+        assert!(Config::from_text("[client]\nuser_channel_namespace = \"\"").is_ok());
     }
 
     #[test]

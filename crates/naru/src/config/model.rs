@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::bridge::Bridge;
 use super::units::{Secret, Size, Span};
 
 /// The whole configuration.
@@ -59,46 +60,6 @@ pub(crate) struct Http {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) tls_certificate: Option<PathBuf>,
     pub(crate) tls_key: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ApprovalPolicy {
-    Manual,
-    Auto,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Bridge {
-    pub(crate) listen: SocketAddr,
-    pub(crate) ping_interval: Span,
-    pub(crate) handshake_timeout: Span,
-    pub(crate) idle_timeout: Span,
-    pub(crate) write_timeout: Span,
-    pub(crate) approve_devices: ApprovalPolicy,
-    pub(crate) approve_rooms: ApprovalPolicy,
-    pub(crate) connections_max: usize,
-    pub(crate) connections_per_address: usize,
-    pub(crate) attempts_per_minute: usize,
-    pub(crate) frames_per_second: u32,
-    pub(crate) frames_burst: u32,
-    pub(crate) max_frame_bytes: Size,
-    pub(crate) max_text_units: usize,
-    pub(crate) pad_frames_to: usize,
-    pub(crate) tls_certificate: Option<PathBuf>,
-    pub(crate) tls_key: Option<PathBuf>,
-    pub(crate) keys: BTreeMap<String, BridgeKey>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct BridgeKey {
-    pub(crate) secret: Secret,
-    pub(crate) secret_file: Option<PathBuf>,
-    pub(crate) salt: Secret,
-    pub(crate) previous_secret: Secret,
-    pub(crate) previous_salt: Secret,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +139,7 @@ pub(crate) struct Namespace {
     pub(crate) allow_recovery: bool,
     pub(crate) auto_cache_recover: bool,
     pub(crate) delta_publish: bool,
+    pub(crate) allow_tags_filter: bool,
     pub(crate) allow_subscribe_for_client: bool,
     pub(crate) allow_subscribe_for_anonymous: bool,
     pub(crate) allow_publish_for_client: bool,
@@ -237,6 +199,8 @@ pub(crate) struct Client {
     pub(crate) connections_per_address: usize,
     pub(crate) attempts_per_minute: usize,
     pub(crate) compression: bool,
+    pub(crate) emulation: bool,
+    pub(crate) emulated_connections_max: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -296,6 +260,8 @@ pub(crate) struct Limits {
     pub(crate) memory: Size,
     pub(crate) mailbox_messages: usize,
     pub(crate) mailbox_bytes: Size,
+    pub(crate) user_commands_per_second: u32,
+    pub(crate) user_commands_burst: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -366,31 +332,6 @@ impl Default for Http {
     }
 }
 
-impl Default for Bridge {
-    fn default() -> Bridge {
-        Bridge {
-            listen: SocketAddr::from(([127, 0, 0, 1], 1490)),
-            ping_interval: Span::seconds(30),
-            handshake_timeout: Span::seconds(10),
-            idle_timeout: Span::seconds(300),
-            write_timeout: Span::seconds(120),
-            approve_devices: ApprovalPolicy::Manual,
-            approve_rooms: ApprovalPolicy::Manual,
-            connections_max: 1_000,
-            connections_per_address: 1_000,
-            attempts_per_minute: 6_000,
-            frames_per_second: 2_000,
-            frames_burst: 5_000,
-            max_frame_bytes: Size(1 << 20),
-            max_text_units: 65_000,
-            pad_frames_to: 512,
-            tls_certificate: None,
-            tls_key: None,
-            keys: BTreeMap::new(),
-        }
-    }
-}
-
 impl Default for Bots {
     fn default() -> Bots {
         Bots {
@@ -440,6 +381,7 @@ impl Default for Namespace {
             allow_recovery: false,
             auto_cache_recover: false,
             delta_publish: false,
+            allow_tags_filter: false,
             allow_subscribe_for_client: false,
             allow_subscribe_for_anonymous: false,
             allow_publish_for_client: false,
@@ -476,8 +418,8 @@ impl Default for Client {
             token_jwks_file: None,
             token_audience: String::new(),
             token_issuer: String::new(),
-            subscribe_to_user_channel: false,
-            user_channel_namespace: String::new(),
+            subscribe_to_user_channel: true,
+            user_channel_namespace: "personal".to_owned(),
             max_message_bytes: Size(64 << 10),
             queue_max_bytes: Size(1 << 20),
             channels_max: 128,
@@ -493,6 +435,8 @@ impl Default for Client {
             connections_per_address: 20_000,
             attempts_per_minute: 60_000,
             compression: false,
+            emulation: true,
+            emulated_connections_max: 1_000,
         }
     }
 }
@@ -557,7 +501,13 @@ impl Default for Retention {
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { memory: Size(0), mailbox_messages: 10_000, mailbox_bytes: Size(64 << 20) }
+        Limits {
+            memory: Size(0),
+            mailbox_messages: 10_000,
+            mailbox_bytes: Size(64 << 20),
+            user_commands_per_second: 10_000,
+            user_commands_burst: 50_000,
+        }
     }
 }
 
@@ -578,7 +528,7 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ("http.listen", "Address and port of the API, probes and metrics."),
     (
         "http.allowed_origins",
-        "Web pages that may open WebSockets, such as [\"https://*.example.com\"]; none allows pages from this address only. Clients that are no browsers are not concerned.",
+        "Web pages that may open WebSockets or use what stands in for them, such as [\"https://*.example.com\"]; none allows pages from this address only. Clients that are no browsers are not concerned.",
     ),
     (
         "http.public_url",
@@ -717,6 +667,10 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
         "Publications may be sent as differences to clients that agreed to it.",
     ),
     (
+        "channels.default.allow_tags_filter",
+        "Clients may ask for those publications only whose tags pass a filter.",
+    ),
+    (
         "channels.default.allow_subscribe_for_client",
         "Clients with a user may subscribe without asking further.",
     ),
@@ -774,14 +728,20 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ("client.token_issuer", "What `iss` of a token must be; empty does not look."),
     (
         "client.subscribe_to_user_channel",
-        "Each user is subscribed to a channel of its own, `#user`.",
+        "Each user is subscribed to a channel of its own, in which only the server speaks and which recovers.",
     ),
-    ("client.user_channel_namespace", "The namespace of those channels: `NAME:#user`."),
+    (
+        "client.user_channel_namespace",
+        "The namespace of those channels: `NAME:#user`. `personal` is built in and keeps the last 100 publications for 10 minutes in memory; any other is one of yours, and empty takes `#user`.",
+    ),
     ("client.max_message_bytes", "Largest message of a client (1KiB to 16MiB)."),
     ("client.queue_max_bytes", "What may wait for a slow reader (64KiB to 1GiB)."),
     ("client.channels_max", "Channels of one connection (1 to 10000)."),
     ("client.channel_max_length", "Longest name of a channel in bytes (1 to 255)."),
-    ("client.user_connections_max", "Connections of one user (1 to 1000000)."),
+    (
+        "client.user_connections_max",
+        "Connections of one user, those of STOMP included (1 to 1000000).",
+    ),
     ("client.history_max", "Publications of one answer, recovery included (1 to 10000)."),
     ("client.stale_timeout", "From the upgrade to a usable connect command (1s to 5m)."),
     (
@@ -801,6 +761,14 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ("client.connections_per_address", "Connections from one address (IPv6: one /64)."),
     ("client.attempts_per_minute", "Connection attempts from one address in a minute."),
     ("client.compression", "Whether permessage-deflate is offered. It costs time and memory."),
+    (
+        "client.emulation",
+        "Whether clients may come without a WebSocket, by `/connection/http_stream`, `/connection/sse` and `/emulation`.",
+    ),
+    (
+        "client.emulated_connections_max",
+        "How many of those at the same time (1 to 3000): each holds a connection of `http.listen`.",
+    ),
     ("stomp.enabled", "Whether STOMP clients are served."),
     ("stomp.listen", "Address and port for STOMP over TCP, or TLS with a certificate."),
     ("stomp.path", "Path of the WebSocket for STOMP clients, on `http.listen`."),
@@ -870,6 +838,11 @@ pub(crate) const REFERENCE: &[(&str, &str)] = &[
     ),
     ("limits.mailbox_messages", "Replies kept for one phone that is away (1 to 1000000)."),
     ("limits.mailbox_bytes", "The same in bytes (1MiB to 16GiB)."),
+    (
+        "limits.user_commands_per_second",
+        "Commands of Centrifuge and frames of STOMP per second from all connections of one user together before their reads are delayed; 0 is no limit.",
+    ),
+    ("limits.user_commands_burst", "How many of them may come at once."),
     (
         "users",
         "People who may log in: `[[users]]` with name, password or password_file, role (viewer, operator, admin).",

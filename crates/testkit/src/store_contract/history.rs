@@ -6,7 +6,7 @@ use bytes::Bytes;
 use naru_domain::ports::History;
 use naru_domain::{
     ChannelName, Durability, Epoch, Offset, PartyInfo, Position, Publication, PublicationMeta,
-    Timestamp,
+    Timestamp, Version,
 };
 
 use super::ok;
@@ -40,7 +40,9 @@ fn meta(offset: u64) -> PublicationMeta {
     };
     let publisher = offset.is_multiple_of(2).then_some(publisher);
     let tags = vec![("content-type".into(), "text/plain".into()), ("b".into(), "".into())];
-    PublicationMeta { publisher, tags, is_delta: offset.is_multiple_of(2) }
+    let version = Version { number: offset, epoch: "e".into() };
+    let version = offset.is_multiple_of(2).then_some(version);
+    PublicationMeta { publisher, tags, is_delta: offset.is_multiple_of(2), version }
 }
 
 fn channel(name: &str) -> ChannelName {

@@ -19,6 +19,9 @@ pub enum FilterError {
     /// More values to compare with than [`TagsFilter::VALUES_MAX`].
     #[error("the filter has too many values")]
     TooManyValues,
+    /// More text than [`TagsFilter::BYTES_MAX`].
+    #[error("the filter has too much text")]
+    TooLarge,
     /// Deeper than [`TagsFilter::DEPTH_MAX`].
     #[error("the filter nests too deep")]
     TooDeep,
@@ -74,22 +77,33 @@ impl TagsFilter {
     /// Levels of a tree. Guessed.
     pub const DEPTH_MAX: usize = 8;
 
+    /// Bytes of all keys and values together. Guessed; each subscription keeps them.
+    pub const BYTES_MAX: usize = 8 * 1024;
+
     /// Checks a tree.
     pub fn parse(tree: &FilterNode) -> Result<TagsFilter, FilterError> {
-        let mut budget = Budget { nodes: Self::NODES_MAX, values: Self::VALUES_MAX };
+        let mut budget =
+            Budget { nodes: Self::NODES_MAX, values: Self::VALUES_MAX, bytes: Self::BYTES_MAX };
         rule(tree, Self::DEPTH_MAX, &mut budget).map(TagsFilter)
     }
 
     /// Whether a publication with these tags passes.
     #[must_use]
     pub fn matches(&self, tags: &BTreeMap<String, String>) -> bool {
-        self.0.matches(tags)
+        self.passes(|name| tags.get(name).map(String::as_str))
+    }
+
+    /// The same, where `tag` finds the value of a tag.
+    #[must_use]
+    pub fn passes<'t>(&self, tag: impl Fn(&str) -> Option<&'t str>) -> bool {
+        self.0.passes(&tag)
     }
 }
 
 struct Budget {
     nodes: usize,
     values: usize,
+    bytes: usize,
 }
 
 fn rule(node: &FilterNode, depth: usize, budget: &mut Budget) -> Result<Rule, FilterError> {
@@ -97,6 +111,9 @@ fn rule(node: &FilterNode, depth: usize, budget: &mut Budget) -> Result<Rule, Fi
     budget.nodes = budget.nodes.checked_sub(1).ok_or(FilterError::TooManyNodes)?;
     let values = budget.values.checked_sub(node.vals.len());
     budget.values = values.ok_or(FilterError::TooManyValues)?;
+    let texts = [&node.key, &node.val].into_iter().chain(&node.vals);
+    let bytes = budget.bytes.checked_sub(texts.map(String::len).sum());
+    budget.bytes = bytes.ok_or(FilterError::TooLarge)?;
     if node.op.is_empty() {
         if node.key.is_empty() {
             return Err(FilterError::Incomplete);
@@ -148,12 +165,12 @@ fn test(node: &FilterNode) -> Result<Test, FilterError> {
 }
 
 impl Rule {
-    fn matches(&self, tags: &BTreeMap<String, String>) -> bool {
+    fn passes<'t>(&self, tag: &impl Fn(&str) -> Option<&'t str>) -> bool {
         match self {
-            Rule::All(parts) => parts.iter().all(|part| part.matches(tags)),
-            Rule::Any(parts) => parts.iter().any(|part| part.matches(tags)),
-            Rule::Not(part) => !part.matches(tags),
-            Rule::Tag { key, test } => test.matches(tags.get(key).map(String::as_str)),
+            Rule::All(parts) => parts.iter().all(|part| part.passes(tag)),
+            Rule::Any(parts) => parts.iter().any(|part| part.passes(tag)),
+            Rule::Not(part) => !part.passes(tag),
+            Rule::Tag { key, test } => test.matches(tag(key)),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::command::{
     StreamPosition, SubRefreshRequest, SubscribeRequest,
 };
 use super::decode::{ChannelRequest, PingRequest, RawCommand, SendRequest};
+use super::emulation::EmulationRequest;
 
 /// Reads a line. A key that stands twice is malformed: nobody could say which one was meant.
 pub(super) fn read_command(line: &Bytes) -> Result<RawCommand, DecodeError> {
@@ -24,6 +25,24 @@ pub(super) fn read_command(line: &Bytes) -> Result<RawCommand, DecodeError> {
     let Object(command): Object<Command<'_>> =
         serde_json::from_str(text).map_err(|_error| DecodeError::Malformed)?;
     Ok(command.own(line))
+}
+
+/// Reads the body of a request beside a stream. Its frame is text in a string there.
+pub(super) fn read_emulation(body: &Bytes) -> Result<EmulationRequest, DecodeError> {
+    let Object(Emulation { node, session, data }) =
+        serde_json::from_slice(body).map_err(|_error| DecodeError::Malformed)?;
+    Ok(EmulationRequest {
+        node: node.unwrap_or_default(),
+        session: session.unwrap_or_default(),
+        data: data.unwrap_or_default().into(),
+    })
+}
+
+#[derive(Deserialize)]
+struct Emulation {
+    node: Option<String>,
+    session: Option<String>,
+    data: Option<String>,
 }
 
 /// Something that must be an object: derived readers would take an array of its fields as well.

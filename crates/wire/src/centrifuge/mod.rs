@@ -7,6 +7,7 @@
 mod codes;
 mod command;
 mod decode;
+mod emulation;
 mod encode;
 mod error;
 mod filter;
@@ -25,6 +26,7 @@ pub use command::{
     RpcRequest, StreamPosition, SubRefreshRequest, SubscribeRequest, flag,
 };
 pub use decode::{Commands, FrameLimits, decode_frame};
+pub use emulation::{EmulationRequest, decode_emulation};
 pub use encode::{
     append_encoded, append_ping, append_push, append_reply, encode_push, encode_reply, is_json,
 };

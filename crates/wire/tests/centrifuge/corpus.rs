@@ -1,7 +1,9 @@
 //! The committed fuzzing corpora as plain tests.
 
 use crate::corpus_run::run;
-use crate::support::checks::{check_centrifuge_json, check_centrifuge_protobuf, check_delta};
+use crate::support::checks::{
+    check_centrifuge_emulation, check_centrifuge_json, check_centrifuge_protobuf, check_delta,
+};
 
 #[test]
 fn the_corpus_of_centrifuge_json_passes() {
@@ -11,6 +13,11 @@ fn the_corpus_of_centrifuge_json_passes() {
 #[test]
 fn the_corpus_of_centrifuge_protobuf_passes() {
     run("centrifuge_protobuf", check_centrifuge_protobuf);
+}
+
+#[test]
+fn the_corpus_of_centrifuge_emulation_passes() {
+    run("centrifuge_emulation", check_centrifuge_emulation);
 }
 
 #[test]

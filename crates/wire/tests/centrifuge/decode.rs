@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use naru_wire::centrifuge::{
-    Command, DecodeError, FrameLimits, Protocol, Request, StreamPosition, decode_frame,
+    Command, DecodeError, FrameLimits, Protocol, Request, StreamPosition, decode_emulation,
+    decode_frame,
 };
 use prost::Message;
 
@@ -332,4 +333,21 @@ fn tokens_and_headers_do_not_show_up_in_debug() {
         let shown = format!("{command:?}");
         assert!(shown.contains("hidden") && !shown.contains("s3cret"), "{shown}");
     }
+}
+
+#[test]
+fn a_body_beside_a_stream_says_whose_commands_it_holds() {
+    let read = |text: &str| decode_emulation(Protocol::Json, &Bytes::from(text.to_owned()));
+    let request = read(r#"{"session":"s","node":"n","data":"{}\n{}","more":1}"#).unwrap();
+    assert_eq!((&*request.node, &*request.session, &*request.data), ("n", "s", &b"{}\n{}"[..]));
+    assert!(!format!("{request:?}").contains("\"s\""), "the session is a secret");
+    for text in ["", "[]", r#"{"session":"s","data":{}}"#, r#"{"session":1,"data":"{}"}"#] {
+        assert_eq!(read(text), Err(DecodeError::Malformed), "{text}");
+    }
+    for text in ["{}", r#"{"session":"s"}"#, r#"{"data":"{}"}"#, r#"{"session":"","data":"{}"}"#] {
+        assert_eq!(read(text), Err(DecodeError::Empty), "{text}");
+    }
+    let protobuf = Bytes::from_static(b"\x0a\x01n\x12\x01s\x1a\x01\x00");
+    let request = decode_emulation(Protocol::Protobuf, &protobuf).unwrap();
+    assert_eq!((&*request.node, &*request.session, &*request.data), ("n", "s", &b"\x00"[..]));
 }

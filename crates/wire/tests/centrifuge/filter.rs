@@ -163,4 +163,7 @@ fn a_filter_that_would_cost_too_much_is_refused() {
     };
     assert!(TagsFilter::parse(&tree(&values(TagsFilter::VALUES_MAX))).is_ok());
     refuse(&values(TagsFilter::VALUES_MAX + 1), FilterError::TooManyValues);
+    let long = |bytes: usize| format!(r#"{{"key":"k","cmp":"eq","val":"{}"}}"#, "a".repeat(bytes));
+    assert!(TagsFilter::parse(&tree(&long(TagsFilter::BYTES_MAX - 1))).is_ok());
+    refuse(&long(TagsFilter::BYTES_MAX), FilterError::TooLarge);
 }

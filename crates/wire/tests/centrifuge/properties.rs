@@ -15,7 +15,8 @@ use prost::Message;
 use serde_json::{Map, Value, json};
 
 use crate::support::checks::{
-    check_centrifuge_json, check_centrifuge_protobuf, check_delta, read_replies, write_command,
+    check_centrifuge_emulation, check_centrifuge_json, check_centrifuge_protobuf, check_delta,
+    read_replies, write_command,
 };
 use crate::support::sdk::{
     SdkConnect, SdkData, SdkDisconnect, SdkError, SdkHistory, SdkInfo, SdkJoin, SdkNothing,
@@ -351,6 +352,7 @@ proptest! {
     fn any_bytes_are_read_or_refused(bytes in vec(any::<u8>(), 0..200)) {
         check_centrifuge_json(&bytes);
         check_centrifuge_protobuf(&bytes);
+        check_centrifuge_emulation(&bytes);
         check_delta(&bytes);
     }
 

@@ -100,6 +100,7 @@ pub(super) async fn subscribe(chat: &Chat, body: SubscribeBody) -> Outcome {
                 is_present: namespace.presence,
                 is_server_side: true,
             },
+            filter: None,
             chan_info: info.clone(),
         };
         let outlet = Arc::clone(client.outlet());

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use naru_domain::ports::Post;
-use naru_domain::{ChannelName, Offset, PublicationMeta};
+use naru_domain::{ChannelName, Offset, PublicationMeta, Version};
 use naru_hub::PublishError;
 use naru_hub::access::Namespace;
 use serde::Deserialize;
@@ -15,10 +15,14 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::{Asked, BAD_REQUEST, Fault, LIMIT, MANY_MAX, Outcome, fault_of, owners_fault, place};
+use super::{
+    Asked, BAD_REQUEST, Fault, LIMIT, MANY_MAX, NOT_AVAILABLE, Outcome, fault_of, owners_fault,
+    place,
+};
 
 /// Tags of one publication.
 const TAGS_MAX: usize = 64;
+const VERSION_EPOCH_BYTES_MAX: usize = 255;
 
 /// What is published, and where. `channel` for one, `channels` for a broadcast.
 #[derive(Deserialize, ToSchema)]
@@ -45,6 +49,12 @@ pub(crate) struct PublishBody {
     /// Subscribers who agreed to it may get a difference.
     #[serde(default)]
     delta: bool,
+    /// Not published if one with this version or a newer one was, in channels with history; 0 for none.
+    #[serde(default)]
+    version: u64,
+    /// Versions are compared within one epoch only; at most 255 bytes.
+    #[serde(default)]
+    version_epoch: String,
 }
 
 fn post_of(content: &PublishBody, namespace: &Namespace) -> Result<Post, Fault> {
@@ -62,6 +72,7 @@ fn post_of(content: &PublishBody, namespace: &Namespace) -> Result<Post, Fault> 
         publisher: None,
         tags: tags.collect(),
         is_delta: content.delta || namespace.delta_publish,
+        version: version_of(content, namespace)?,
     };
     let is_plain = meta == PublicationMeta::default();
     Ok(Post {
@@ -70,6 +81,20 @@ fn post_of(content: &PublishBody, namespace: &Namespace) -> Result<Post, Fault> 
         key: content.idempotency_key.as_deref().map(Arc::from),
         skip_history: content.skip_history,
     })
+}
+
+/// What the back end counts with. Only a channel that remembers can say what was overtaken.
+fn version_of(content: &PublishBody, namespace: &Namespace) -> Result<Option<Version>, Fault> {
+    if content.version == 0 {
+        return Ok(None);
+    }
+    if content.version_epoch.len() > VERSION_EPOCH_BYTES_MAX {
+        return Err(BAD_REQUEST);
+    }
+    if !namespace.has_history || content.skip_history {
+        return Err(NOT_AVAILABLE);
+    }
+    Ok(Some(Version { number: content.version, epoch: content.version_epoch.as_str().into() }))
 }
 
 pub(super) async fn publish(asked: &Asked<'_>, body: &PublishBody) -> Outcome {

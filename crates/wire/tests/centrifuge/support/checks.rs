@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use naru_wire::centrifuge::{
     Command, DecodeError, FrameLimits, Payload, Protocol, Publication, Push, Request, TagsFilter,
-    append_push, decode_frame, encode_push, is_json,
+    append_push, decode_emulation, decode_frame, encode_push, is_json,
 };
 use naru_wire::delta;
 use prost::Message;
@@ -50,6 +50,23 @@ pub(crate) fn check_centrifuge_protobuf(frame: &[u8]) {
         let limits = FrameLimits { command_bytes_max: usize::MAX, ..LIMITS };
         let again: Vec<_> = decode_frame(Protocol::Protobuf, again, limits).collect();
         assert_eq!(again, [Ok(command)]);
+    }
+}
+
+/// What is posted beside a stream is read or refused without a panic, and is what was written.
+pub(crate) fn check_centrifuge_emulation(body: &[u8]) {
+    let body = Bytes::copy_from_slice(body);
+    if let Ok(request) = decode_emulation(Protocol::Json, &body) {
+        assert!(!request.session.is_empty() && !request.data.is_empty());
+        if let Ok(value) = serde_json::from_slice::<Value>(&body) {
+            let text = |key: &str| value[key].as_str().unwrap_or_default().to_owned();
+            assert_eq!((request.node, request.session), (text("node"), text("session")));
+            assert_eq!(request.data, text("data").as_bytes());
+        }
+    }
+    if let Ok(request) = decode_emulation(Protocol::Protobuf, &body) {
+        let again = Bytes::from(request.encode_to_vec());
+        assert_eq!(decode_emulation(Protocol::Protobuf, &again), Ok(request));
     }
 }
 
