@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use naru_domain::CloseReason;
-use naru_domain::ports::{Backend, Caller};
+use naru_domain::ports::{Backend, Caller, Refreshed, Refusal};
+use naru_domain::{CloseReason, Timestamp};
 use naru_hub::Hub;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -141,6 +141,57 @@ pub(crate) async fn introduced<E: From<CloseReason>>(
             Ok(introduced) => introduced,
             Err(_elapsed) => Err(CloseReason::HandshakeTimeout.into()),
         },
+    }
+}
+
+/// What one connection may keep of its headers, in bytes.
+const HEADERS_BYTES_MAX: usize = 16 * 1024;
+
+/// The headers that the application wants to see, as far as they fit. What came `before` counts, too, and
+/// cannot be replaced: a browser sends it, or a proxy that is trusted.
+pub fn passed_headers<'a>(
+    backend: Option<&Arc<dyn Backend>>,
+    before: &[(String, String)],
+    offered: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Vec<(String, String)> {
+    let mut passed = before.to_vec();
+    let Some(backend) = backend else { return passed };
+    let length = |(name, value): &(String, String)| name.len() + value.len();
+    let mut left = HEADERS_BYTES_MAX.saturating_sub(before.iter().map(length).sum());
+    for (name, value) in offered {
+        let name = name.to_ascii_lowercase();
+        let is_new = before.iter().all(|(known, _)| *known != name);
+        let bytes = name.len() + value.len();
+        if is_new && bytes <= left && backend.wants_header(&name) {
+            left -= bytes;
+            passed.push((name, value.to_owned()));
+        }
+    }
+    passed
+}
+
+/// How long a right goes on that the application could not be asked about, until it is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// What became of a right that ran out.
+pub(crate) enum Renewal {
+    /// It goes on until then, or for good.
+    Until(Option<Timestamp>),
+    /// It has ended.
+    Over,
+    /// The connection is to end, with a code and a reason.
+    Disconnect(u32, String),
+}
+
+/// What an answer about a right that ran out means. An application that does not answer ends no connection.
+pub(crate) fn renewal(answer: &Result<Refreshed, Refusal>, now: Timestamp) -> Renewal {
+    match answer {
+        Ok(Refreshed { expired: true, .. }) => Renewal::Over,
+        // One that is over already would be asked about again at once, and for ever.
+        Ok(Refreshed { expires_at: Some(at), .. }) if *at <= now => Renewal::Over,
+        Ok(Refreshed { expires_at, .. }) => Renewal::Until(*expires_at),
+        Err(Refusal::Error { .. }) => Renewal::Until(Some(now.plus(ASK_AGAIN_AFTER))),
+        Err(Refusal::Disconnect { code, reason }) => Renewal::Disconnect(*code, reason.clone()),
     }
 }
 

@@ -88,6 +88,7 @@ struct Node {
     /// The bridge alone: it ends before the work behind it does.
     bridge_tasks: TaskTracker,
     stop_bridge: CancellationToken,
+    stop_backend: CancellationToken,
     stop_bots: CancellationToken,
     stop_hub: CancellationToken,
     stop_admin: CancellationToken,
@@ -138,14 +139,17 @@ impl Node {
         let bridge_address = bridge.local_addr()?;
 
         let stop_bridge = CancellationToken::new();
-        let client = chat::client_gateway(&config, &hub, &clock)?;
+        let application = chat::Application::new(&config, drain_timeout(&config), &clock)?;
+        let backend = application.as_ref().map(chat::Application::port);
+        let client = chat::client_gateway(&config, &hub, backend.clone(), &clock)?;
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
         let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default());
         let stomp_tls = tls(&config.stomp.tls_certificate, &config.stomp.tls_key)?;
         let work = Arc::clone(&store) as _;
         let logins = Arc::new(logins);
+        let asked = backend.clone();
         let stomp =
-            StompService::bind(&config, stomp_tls, &hub, work, logins, None, &clock).await?;
+            StompService::bind(&config, stomp_tls, &hub, work, logins, asked, &clock).await?;
         let addresses = Addresses {
             bridge: bridge_address,
             http: http_address,
@@ -159,6 +163,7 @@ impl Node {
             vec![bridge.counters(), hub.metrics(), bus_metrics, bots.metrics(), store.metrics()];
         metrics.extend(client.as_ref().map(|client| client.counters() as _));
         metrics.extend(stomp.iter().flat_map(StompService::metrics));
+        metrics.extend(application.as_ref().map(chat::Application::metrics));
         let services = Services {
             ports: admin_ports,
             control: Arc::new(BotsControl::new(bots.clone(), hub.clone())),
@@ -167,11 +172,14 @@ impl Node {
             metrics,
             node: describe(&config, &addresses, clock.as_ref()),
             clock: Arc::clone(&clock),
-            chat: client.as_ref().map(|client| chat::services(&config, &hub, client, &stop_bridge)),
+            chat: client.as_ref().map(|client| {
+                chat::services(&config, &hub, client, &stop_bridge, backend.clone())
+            }),
             doors: Some(Arc::new(ChatDoors::new(
                 &config,
                 client.clone(),
                 stomp.as_ref().map(|stomp| stomp.gateway.clone()),
+                backend,
             ))),
         };
 
@@ -195,6 +203,7 @@ impl Node {
             tasks: TaskTracker::new(),
             bridge_tasks: TaskTracker::new(),
             stop_bridge,
+            stop_backend: CancellationToken::new(),
             stop_bots: CancellationToken::new(),
             stop_hub: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
@@ -207,6 +216,10 @@ impl Node {
             let (bots, stop) = (node.bots.clone(), node.stop_bots.clone());
             async move { bots.run(stop).await }
         });
+        if let Some(application) = application {
+            let stop = node.stop_backend.clone();
+            node.spawn("backend", &node.stop_backend, application.farewells.run(stop));
+        }
         let stop = node.stop_bridge.clone();
         node.spawn("bridge", &node.stop_bridge, bridge.run(stop));
         if let Some(client) = client {
@@ -287,7 +300,7 @@ impl Node {
         }
         info!(target: "naru::serve", "stopping; a second signal ends at once");
         drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
-        let limit = self.config.node.drain_timeout.map_or(DRAIN_TIMEOUT, |span| span.0);
+        let limit = drain_timeout(&self.config);
         let run_file = self.run_file.clone();
         let code = tokio::select! {
             drained = timeout(limit, self.drain(limit)) => match drained {
@@ -317,6 +330,8 @@ impl Node {
         if timeout(limit / 3, self.bridge_tasks.wait()).await.is_err() {
             warn!(target: "naru::serve", "some phones did not hang up in time");
         }
+        // Who left is told to the application while the bots finish.
+        self.stop_backend.cancel();
         self.bots.drain(limit / 3).await;
         self.stop_bots.cancel();
         self.stop_hub.cancel();
@@ -407,6 +422,10 @@ impl Signals {
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+fn drain_timeout(config: &Config) -> Duration {
+    config.node.drain_timeout.map_or(DRAIN_TIMEOUT, |span| span.0)
 }
 
 fn make_private_folder(path: &Path) -> anyhow::Result<()> {

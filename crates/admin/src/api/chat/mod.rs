@@ -7,7 +7,9 @@ mod channels;
 mod clients;
 mod history;
 mod publish;
+mod rpc;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -23,10 +25,11 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use self::channels::ChannelsBody;
-use self::clients::{DisconnectBody, SubscribeBody, WhoBody};
+use self::clients::{DisconnectBody, RefreshBody, SubscribeBody, WhoBody};
 use self::history::HistoryBody;
 pub(crate) use self::history::publication_view;
 use self::publish::PublishBody;
+use self::rpc::RpcBody;
 use crate::error::ApiError;
 use crate::extract::Body;
 use crate::routes::{Endpoint, NODE_OPERATOR, NODE_VIEWER, post};
@@ -37,15 +40,21 @@ use crate::state::Api;
 const MANY_MAX: usize = 1_000;
 
 /// Why a method has no result. The codes are those of the client protocol.
-struct Fault(u32, &'static str);
+struct Fault(u32, Cow<'static, str>);
 
-const INTERNAL: Fault = Fault(100, "internal server error");
-const UNKNOWN_CHANNEL: Fault = Fault(102, "unknown channel");
-const NOT_FOUND: Fault = Fault(104, "method not found");
-const LIMIT: Fault = Fault(106, "limit exceeded");
-const BAD_REQUEST: Fault = Fault(107, "bad request");
-const NOT_AVAILABLE: Fault = Fault(108, "not available");
-const UNRECOVERABLE: Fault = Fault(112, "unrecoverable position");
+impl Fault {
+    const fn new(code: u32, message: &'static str) -> Fault {
+        Fault(code, Cow::Borrowed(message))
+    }
+}
+
+const INTERNAL: Fault = Fault::new(100, "internal server error");
+const UNKNOWN_CHANNEL: Fault = Fault::new(102, "unknown channel");
+const NOT_FOUND: Fault = Fault::new(104, "method not found");
+const LIMIT: Fault = Fault::new(106, "limit exceeded");
+const BAD_REQUEST: Fault = Fault::new(107, "bad request");
+const NOT_AVAILABLE: Fault = Fault::new(108, "not available");
+const UNRECOVERABLE: Fault = Fault::new(112, "unrecoverable position");
 
 type Outcome = Result<Value, Fault>;
 
@@ -76,6 +85,8 @@ methods! {
     subscribe NODE_OPERATOR SubscribeBody, "Subscribes a user's connections to a channel";
     unsubscribe NODE_OPERATOR WhoBody, "Ends subscriptions of a user";
     disconnect NODE_OPERATOR DisconnectBody, "Ends connections of a user";
+    refresh NODE_OPERATOR RefreshBody, "Says when connections of a user run out";
+    rpc NODE_OPERATOR RpcBody, "Calls the application";
     presence NODE_VIEWER ChannelBody, "Who is in a channel";
     presence_stats NODE_VIEWER ChannelBody, "How many are in a channel";
     history NODE_VIEWER HistoryBody, "What a channel keeps";
@@ -131,8 +142,10 @@ async fn answer(
     body: &RawValue,
 ) -> Result<Response, ApiError> {
     let outcome = match &api.services.chat {
-        Some(chat) if method == "batch" => batch(chat, body).await.map_err(|fault| (fault, true)),
-        Some(chat) => call(chat, method, body)
+        Some(chat) if method == "batch" => {
+            batch(api, chat, body).await.map_err(|fault| (fault, true))
+        }
+        Some(chat) => call(api, chat, method, body)
             .await
             .map(|result| json!({ "result": result }))
             .map_err(|fault| (fault, false)),
@@ -161,13 +174,15 @@ fn read<'a, T: Deserialize<'a>>(body: &'a RawValue) -> Result<T, Fault> {
     serde_json::from_str(body.get()).map_err(|_| BAD_REQUEST)
 }
 
-async fn call(chat: &Chat, method: &str, body: &RawValue) -> Outcome {
+async fn call(api: &Api, chat: &Chat, method: &str, body: &RawValue) -> Outcome {
     match method {
         "publish" => publish::publish(chat, &read(body)?).await,
         "broadcast" => publish::broadcast(chat, &read(body)?).await,
         "subscribe" => clients::subscribe(chat, read(body)?).await,
         "unsubscribe" => clients::unsubscribe(chat, &read(body)?),
         "disconnect" => clients::disconnect(chat, &read(body)?),
+        "refresh" => clients::refresh(chat, &read(body)?, api.services.clock.now()),
+        "rpc" => rpc::rpc(chat, &read(body)?).await,
         "presence" => channels::presence(chat, &read(body)?),
         "presence_stats" => channels::presence_stats(chat, &read(body)?),
         "history" => history::history(chat, read(body)?).await,
@@ -178,7 +193,7 @@ async fn call(chat: &Chat, method: &str, body: &RawValue) -> Outcome {
     }
 }
 
-async fn batch(chat: &Chat, body: &RawValue) -> Outcome {
+async fn batch(api: &Api, chat: &Chat, body: &RawValue) -> Outcome {
     let BatchBody { commands } = read(body)?;
     if commands.len() > MANY_MAX {
         return Err(LIMIT);
@@ -186,7 +201,7 @@ async fn batch(chat: &Chat, body: &RawValue) -> Outcome {
     let mut replies = Vec::with_capacity(commands.len());
     for command in &commands {
         let (method, body) = command.iter().next().ok_or(BAD_REQUEST)?;
-        let reply = match call(chat, method, body).await {
+        let reply = match call(api, chat, method, body).await {
             Ok(result) => json!({ method: result }),
             Err(Fault(code, message)) => {
                 json!({ "error": { "code": code, "message": message } })
