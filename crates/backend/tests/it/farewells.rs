@@ -30,7 +30,11 @@ impl Telling {
 
     async fn end(&mut self) {
         self.stop.cancel();
-        timeout(SOON, self.running.join_next()).await.expect("it ends").expect("once").unwrap();
+        timeout(SOON, self.running.join_next())
+            .await
+            .expect("it ends")
+            .expect("once")
+            .expect("no panic");
     }
 }
 
