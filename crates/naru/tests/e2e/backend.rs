@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use crate::application::{Application, Asked};
 use crate::harness::{SOON, Server, eventually, now_ms};
 
+const EVENTS: [&str; 8] =
+    ["connect", "refresh", "subscribe", "sub_refresh", "publish", "rpc", "message", "disconnected"];
+
 /// What the application of these tests answers.
 fn answers(asked: &Asked) -> Value {
     let body = &asked.body;
@@ -20,15 +23,19 @@ fn answers(asked: &Asked) -> Value {
                 "data": {"hello": "ann"}, "channels": ["free:own"],
             }})
         }
-        "/connect" if body["protocol"] == "stomp" => json!({"result": {"user": "bo"}}),
+        "/connect" if body["protocol"] == "stomp" => {
+            json!({"result": {"user": "bo", "expire_at": now_ms() / 1_000 + 1}})
+        }
         "/connect" => json!({"disconnect": {"code": 4501, "reason": "unauthorized"}}),
         "/refresh" => json!({"result": {"expire_at": now_ms() / 1_000 + 3_600}}),
         "/subscribe" if body["channel"] == "room:closed" => {
             json!({"error": {"code": 403, "message": "not this room"}})
         }
         "/subscribe" => json!({"result": {
-            "info": {"seat": 1}, "data": {"topic": "tea"}, "override": {"presence": {"value": true}},
+            "expire_at": now_ms() / 1_000 + 1, "info": {"seat": 1}, "data": {"topic": "tea"}, "override": {"presence": {"value": true}},
         }}),
+        "/sub_refresh" if body["channel"] == "room:short" => json!({"result": {"expired": true}}),
+        "/sub_refresh" => json!({"result": {"expire_at": now_ms() / 1_000 + 3_600}}),
         "/publish" if body["data"]["text"] == "bad" => {
             json!({"error": {"code": 400, "message": "mind your words"}})
         }
@@ -49,12 +56,12 @@ fn server(application: &Application) -> Server {
         r#"backend.http_headers=["Cookie"]"#.to_owned(),
         "backend.include_connection_meta=true".to_owned(),
         "channels.namespaces.room={subscribe_proxy_enabled=true,publish_proxy_enabled=true,\
-         allow_presence_for_subscriber=true}"
+         sub_refresh_proxy_enabled=true,allow_presence_for_subscriber=true}"
             .to_owned(),
         "channels.namespaces.free={allow_subscribe_for_client=true,allow_publish_for_client=true}"
             .to_owned(),
     ];
-    for event in ["connect", "refresh", "subscribe", "publish", "rpc", "message", "disconnected"] {
+    for event in EVENTS {
         let address = application.address();
         settings.push(format!("backend.{event}.endpoint=http://{address}/{event}"));
     }
@@ -173,6 +180,7 @@ fn a_centrifuge_client_lives_by_what_the_application_says() {
 
     let joined = ann.ask(&json!({"subscribe": {"channel": "room:a"}}));
     assert_eq!(joined["subscribe"]["data"], json!({"topic": "tea"}), "{joined}");
+    assert!(joined["subscribe"].get("ttl").is_none(), "it is not the client who refreshes");
     let present = ann.ask(&json!({"presence": {"channel": "room:a"}}));
     assert_eq!(present["error"]["code"], 108, "the namespace has none: {present}");
     let refused = ann.ask(&json!({"subscribe": {"channel": "room:closed"}}));
@@ -196,6 +204,11 @@ fn a_centrifuge_client_lives_by_what_the_application_says() {
     assert_eq!(application.wait_for("/refresh", 1).body["user"], "ann");
     let called = ann.ask(&json!({"rpc": {"method": "still", "data": {}}}));
     assert_eq!(called["rpc"]["data"]["method"], "still", "it went on");
+    assert_eq!(application.wait_for("/sub_refresh", 1).body["channel"], "room:a");
+    ann.ask(&json!({"subscribe": {"channel": "room:short"}}));
+    let ended = ann.push();
+    assert_eq!(ended["channel"], "room:short", "{ended}");
+    assert_eq!(ended["unsubscribe"]["code"], 2501);
 
     drop(ann);
     let gone = application.wait_for("/disconnected", 1);
@@ -333,6 +346,10 @@ fn a_stomp_client_lives_by_what_the_application_says() {
     let (head, body) = answer.split_once("\n\n").unwrap();
     let body: Value = serde_json::from_str(body).unwrap();
     assert!(head.contains("correlation-id:7"), "{head}");
+    application.wait_for("/refresh", 1);
+    application.wait_for("/sub_refresh", 1);
+    bo.send("SEND\ndestination:/topic/room:a\n\nstill here");
+    assert!(bo.next().ends_with(r#"{"text":"changed"}"#), "both went on after they had run out");
     assert_eq!((&body["method"], &body["user"]), (&json!("who/am/i"), &json!("bo")));
 
     let mut other = Stomp::connected(server.stomp);
