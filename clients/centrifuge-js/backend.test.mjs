@@ -76,7 +76,7 @@ subscribe_proxy_enabled = true
 publish_proxy_enabled = true
 [backend]
 allow = ["127.0.0.1"]
-timeout = "500ms"
+timeout = "900ms"
 ${endpoints.join("\n")}
 `);
 });
