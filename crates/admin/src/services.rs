@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use naru_domain::metrics::MetricSource;
 use naru_domain::ports::{
-    Accounts, Audit, BotSettings, ChatLog, Devices, Monitors, Rooms, Schedules, Tokens,
+    Accounts, Audit, Backend, BotSettings, ChatLog, Devices, Monitors, Rooms, Schedules, Tokens,
 };
 use naru_domain::{Clock, Timestamp};
 use naru_hub::Hub;
@@ -24,6 +24,8 @@ use crate::health::Health;
 pub struct Chat {
     /// Where they live.
     pub hub: Hub,
+    /// The application behind them, if there is one.
+    pub backend: Option<Arc<dyn Backend>>,
     /// Their options.
     pub namespaces: Arc<ArcSwap<Namespaces>>,
     /// Publications of one answer.

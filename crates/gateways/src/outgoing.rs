@@ -5,12 +5,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use naru_domain::Timestamp;
 use naru_hub::{Ending, Taken};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +23,11 @@ use crate::out::OutQueue;
 pub(crate) const WRITE: u32 = 1;
 /// The connection is to end; [`Outgoing::ending`] says why.
 pub(crate) const END: u32 = 2;
+/// The client's credentials run out at another time; [`Outgoing::ordered_expiry`] says when.
+pub(crate) const EXPIRES: u32 = 1 << 16;
+
+/// They never run out.
+const NEVER: i64 = i64::MAX;
 
 /// The queue of one connection and the way to its socket.
 #[derive(Debug)]
@@ -29,6 +35,8 @@ pub struct Outgoing {
     state: Mutex<State>,
     bits: AtomicU32,
     waker: AtomicWaker,
+    /// When the credentials run out, as was ordered last.
+    expiry: AtomicI64,
     bytes_max: usize,
 }
 
@@ -64,6 +72,7 @@ impl Outgoing {
             state: Mutex::new(state),
             bits: AtomicU32::new(0),
             waker: AtomicWaker::new(),
+            expiry: AtomicI64::new(NEVER),
             bytes_max,
         }
     }
@@ -214,6 +223,17 @@ impl Outgoing {
     /// Why the connection is to end.
     pub(crate) fn ending(&self) -> Option<Ending> {
         self.state.lock().ending.as_deref().cloned()
+    }
+
+    /// Orders when the client's credentials run out; the task is told.
+    pub(crate) fn expire(&self, at: Option<Timestamp>) {
+        self.expiry.store(at.map_or(NEVER, |at| at.0), Ordering::Release);
+        self.poke(EXPIRES);
+    }
+
+    /// What was ordered last.
+    pub(crate) fn ordered_expiry(&self) -> Option<Timestamp> {
+        Some(self.expiry.load(Ordering::Acquire)).filter(|at| *at != NEVER).map(Timestamp)
     }
 
     /// Wakes the task.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use naru_domain::{ChannelName, CloseReason, Membership, Publication};
+use naru_domain::{ChannelName, CloseReason, Membership, Publication, Timestamp};
 
 /// Different encodings that one publication is kept in while it is fanned out; further ones are made for
 /// each subscriber (guessed: a few protocols, versions and subscription ids cover nearly all).
@@ -28,6 +28,9 @@ pub trait Outlet: Send + Sync + 'static {
     /// What [`Mark::bits`] has to be for a subscription that the server begins; `None` if the protocol has
     /// no such thing.
     fn server_side_bits(&self) -> Option<u32>;
+
+    /// The client's credentials run out then, or not at all. A protocol where they do not ignores it.
+    fn expires(&self, _at: Option<Timestamp>) {}
 
     /// A message for this client alone.
     fn message(&self, data: &Bytes);

@@ -15,10 +15,12 @@ use axum::response::Response;
 use bytes::BytesMut;
 use http::{StatusCode, header};
 use naru_admin as admin;
+use naru_backend::{Farewells, HttpBackend};
 use naru_domain::Durability;
-use naru_domain::ports::{NamespaceOptions, TokenVerifier};
+use naru_domain::metrics::MetricSource;
+use naru_domain::ports::{Backend, NamespaceOptions, TokenVerifier};
 use naru_gateways::centrifuge::{ClientGateway, ClientOptions, Opening, PERSONAL_NAMESPACE};
-use naru_gateways::connections::Socket;
+use naru_gateways::connections::{Socket, passed_headers};
 use naru_gateways::limits::{AdmissionLimits, UserRates};
 use naru_gateways::origin;
 use naru_gateways::stomp::{StompGateway, StompOpening, WsOpening};
@@ -157,6 +159,7 @@ pub(crate) struct ChatDoors {
     emulates: bool,
     allowed_origins: Vec<String>,
     offers_deflate: bool,
+    backend: Option<Arc<dyn Backend>>,
 }
 
 impl ChatDoors {
@@ -164,6 +167,7 @@ impl ChatDoors {
         config: &Config,
         client: Option<ClientGateway>,
         stomp: Option<StompGateway>,
+        backend: Option<Arc<dyn Backend>>,
     ) -> ChatDoors {
         ChatDoors {
             client: client.map(|gateway| (config.client.path.clone(), gateway)),
@@ -171,6 +175,7 @@ impl ChatDoors {
             emulates: config.client.emulation,
             allowed_origins: config.http.allowed_origins.clone(),
             offers_deflate: config.client.compression,
+            backend,
         }
     }
 
@@ -179,6 +184,14 @@ impl ChatDoors {
         let header = |name| knock.request.headers().get(name).and_then(|value| value.to_str().ok());
         let (page, host) = (header(header::ORIGIN), header(header::HOST));
         origin::is_allowed(page, host, &self.allowed_origins)
+    }
+
+    /// What the application wants to see of the opening request.
+    fn headers(&self, headers: &header::HeaderMap) -> Vec<(String, String)> {
+        let readable = headers
+            .iter()
+            .filter_map(|(name, value)| value.to_str().ok().map(|value| (name.as_str(), value)));
+        passed_headers(self.backend.as_ref(), &[], readable)
     }
 
     fn open_client(&self, gateway: &ClientGateway, knock: Knock) -> Response {
@@ -197,7 +210,7 @@ impl ChatDoors {
             peer,
             protocol: protocol(upgrading.protocol(), parts.uri.query()),
             deflate_window_bits: upgrading.deflate_window_bits(),
-            headers: Vec::new(),
+            headers: self.headers(&parts.headers),
         };
         gateway.serve(permit, opening, socket(upgrading, is_tls));
         response.map(|()| Body::empty())
@@ -220,7 +233,7 @@ impl ChatDoors {
         let ws = Some(WsOpening { subprotocol, deflate_window_bits });
         gateway.serve(
             permit,
-            StompOpening { peer, ws, headers: Vec::new() },
+            StompOpening { peer, ws, headers: self.headers(&parts.headers) },
             socket(upgrading, is_tls),
         );
         response.map(|()| Body::empty())
@@ -298,6 +311,7 @@ pub(crate) fn client_gateway(
     config: &Config,
     hub: &naru_hub::Hub,
     user_rates: &UserRates,
+    backend: Option<Arc<dyn Backend>>,
     clock: &Arc<dyn naru_domain::Clock>,
 ) -> anyhow::Result<Option<ClientGateway>> {
     if !config.client.enabled {
@@ -306,7 +320,8 @@ pub(crate) fn client_gateway(
     let namespaces = Arc::new(ArcSwap::from_pointee(namespaces(config)?));
     let tokens: Verifier = Arc::new(ArcSwap::from_pointee(tokens(config)?));
     let options = client_options(config, user_rates);
-    Ok(Some(ClientGateway::new(options, hub.clone(), namespaces, tokens, None, Arc::clone(clock))))
+    let clock = Arc::clone(clock);
+    Ok(Some(ClientGateway::new(options, hub.clone(), namespaces, tokens, backend, clock)))
 }
 
 /// The keys that clients' tokens may be signed with.
@@ -347,15 +362,49 @@ fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
+/// The application, and those who tell it of connections that ended.
+pub(crate) struct Application {
+    backend: HttpBackend,
+    pub(crate) farewells: Farewells,
+}
+
+impl Application {
+    /// `None` if nothing is asked of one. `drain` is what a shutdown may take.
+    pub(crate) fn new(
+        config: &Config,
+        drain: Duration,
+        clock: &Arc<dyn naru_domain::Clock>,
+    ) -> anyhow::Result<Option<Application>> {
+        if !config.backend.is_set() {
+            return Ok(None);
+        }
+        // Less than the tasks of a drain are waited for.
+        let options = config.backend.options(drain / 8).map_err(anyhow::Error::msg)?;
+        let (backend, farewells) =
+            HttpBackend::new(options, Arc::clone(clock)).context("[backend]")?;
+        Ok(Some(Application { backend, farewells }))
+    }
+
+    pub(crate) fn port(&self) -> Arc<dyn Backend> {
+        Arc::new(self.backend.clone())
+    }
+
+    pub(crate) fn metrics(&self) -> Arc<dyn MetricSource> {
+        Arc::new(self.backend.clone())
+    }
+}
+
 /// What the server API stands on.
 pub(crate) fn services(
     config: &Config,
     hub: &naru_hub::Hub,
     client: &ClientGateway,
     stop: &CancellationToken,
+    backend: Option<Arc<dyn Backend>>,
 ) -> admin::Chat {
     admin::Chat {
         hub: hub.clone(),
+        backend,
         namespaces: client.namespaces(),
         history_max: config.client.history_max,
         node_uid: client.node().to_owned(),

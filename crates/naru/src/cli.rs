@@ -281,7 +281,7 @@ fn show_config(settings: &Settings, markdown: bool, json: bool) -> anyhow::Resul
     text.push_str("# All keys. Each can also be a variable, such as ");
     text.push_str(&config::variable_of_key("bridge.ping_interval"));
     text.push_str(".\n");
-    for (key, what) in config::REFERENCE {
+    for (key, what) in config::reference() {
         text.push_str(&format!("# {key}: {what}\n"));
     }
     print(text.as_bytes())

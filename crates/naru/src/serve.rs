@@ -88,6 +88,7 @@ struct Node {
     /// The bridge alone: it ends before the work behind it does.
     bridge_tasks: TaskTracker,
     stop_bridge: CancellationToken,
+    stop_backend: CancellationToken,
     stop_bots: CancellationToken,
     stop_hub: CancellationToken,
     stop_admin: CancellationToken,
@@ -141,7 +142,9 @@ impl Node {
         let limits = &config.limits;
         let user_rates =
             UserRates::new(limits.user_commands_per_second, limits.user_commands_burst);
-        let client = chat::client_gateway(&config, &hub, &user_rates, &clock)?;
+        let application = chat::Application::new(&config, drain_timeout(&config), &clock)?;
+        let backend = application.as_ref().map(chat::Application::port);
+        let client = chat::client_gateway(&config, &hub, &user_rates, backend.clone(), &clock)?;
         let admin_ports = naru_admin::Ports::of(Arc::clone(&store));
         let logins = AccountLogins::new(Arc::clone(&admin_ports.accounts), &AdminLimits::default())
             .with_operators_rights(rooms::operators_rights());
@@ -150,8 +153,9 @@ impl Node {
         let stomp_tls = tls(&config.stomp.tls_certificate, &config.stomp.tls_key)?;
         let work = Arc::clone(&store) as _;
         let logins = Arc::new(logins);
+        let asked = backend.clone();
         let stomp =
-            StompService::bind(&config, stomp_tls, &hub, work, &user_rates, logins, None, &clock)
+            StompService::bind(&config, stomp_tls, &hub, work, &user_rates, logins, asked, &clock)
                 .await?;
         let addresses = Addresses {
             bridge: bridge_address,
@@ -167,6 +171,7 @@ impl Node {
         metrics.push(Arc::new(user_rates));
         metrics.extend(client.as_ref().map(|client| client.counters() as _));
         metrics.extend(stomp.iter().flat_map(StompService::metrics));
+        metrics.extend(application.as_ref().map(chat::Application::metrics));
         let services = Services {
             ports: admin_ports,
             control: Arc::new(BotsControl::new(bots.clone(), hub.clone())),
@@ -175,11 +180,14 @@ impl Node {
             metrics,
             node: describe(&config, &addresses, clock.as_ref()),
             clock: Arc::clone(&clock),
-            chat: client.as_ref().map(|client| chat::services(&config, &hub, client, &stop_bridge)),
+            chat: client
+                .as_ref()
+                .map(|client| chat::services(&config, &hub, client, &stop_bridge, backend.clone())),
             doors: Some(Arc::new(ChatDoors::new(
                 &config,
                 client.clone(),
                 stomp.as_ref().map(|stomp| stomp.gateway.clone()),
+                backend,
             ))),
         };
 
@@ -203,6 +211,7 @@ impl Node {
             tasks: TaskTracker::new(),
             bridge_tasks: TaskTracker::new(),
             stop_bridge,
+            stop_backend: CancellationToken::new(),
             stop_bots: CancellationToken::new(),
             stop_hub: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
@@ -215,6 +224,10 @@ impl Node {
             let (bots, stop) = (node.bots.clone(), node.stop_bots.clone());
             async move { bots.run(stop).await }
         });
+        if let Some(application) = application {
+            let stop = node.stop_backend.clone();
+            node.spawn("backend", &node.stop_backend, application.farewells.run(stop));
+        }
         let stop = node.stop_bridge.clone();
         node.spawn("bridge", &node.stop_bridge, bridge.run(stop));
         if let Some(client) = client {
@@ -295,7 +308,7 @@ impl Node {
         }
         info!(target: "naru::serve", "stopping; a second signal ends at once");
         drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
-        let limit = self.config.node.drain_timeout.map_or(DRAIN_TIMEOUT, |span| span.0);
+        let limit = drain_timeout(&self.config);
         let run_file = self.run_file.clone();
         let code = tokio::select! {
             drained = timeout(limit, self.drain(limit)) => match drained {
@@ -325,6 +338,8 @@ impl Node {
         if timeout(limit / 3, self.bridge_tasks.wait()).await.is_err() {
             warn!(target: "naru::serve", "some phones did not hang up in time");
         }
+        // Who left is told to the application while the bots finish.
+        self.stop_backend.cancel();
         self.bots.drain(limit / 3).await;
         self.stop_bots.cancel();
         self.stop_hub.cancel();
@@ -415,6 +430,10 @@ impl Signals {
             Err(_) => std::future::pending().await,
         }
     }
+}
+
+fn drain_timeout(config: &Config) -> Duration {
+    config.node.drain_timeout.map_or(DRAIN_TIMEOUT, |span| span.0)
 }
 
 fn make_private_folder(path: &Path) -> anyhow::Result<()> {

@@ -24,6 +24,8 @@ use crate::signature::Secrets;
 /// One receiver.
 #[derive(Clone, Debug)]
 pub struct TargetOptions {
+    /// What kind of receiver it is, in logs.
+    pub kind: &'static str,
     /// Its name in logs, metrics and views: from the configuration, 1 to 64 characters.
     pub name: String,
     /// Where calls go.
@@ -258,10 +260,10 @@ impl Target {
             // Changes of state are rare by construction: the pause doubles.
             (BreakerState::Closed, BreakerState::Open) => {
                 self.figures.openings.increment();
-                warn!(target: "naru::hooks", hook = %self.options.name, "circuit breaker opened");
+                warn!(target: "naru::hooks", kind = self.options.kind, hook = %self.options.name, "circuit breaker opened");
             }
             (BreakerState::HalfOpen, BreakerState::Closed) => {
-                info!(target: "naru::hooks", hook = %self.options.name, "circuit breaker closed");
+                info!(target: "naru::hooks", kind = self.options.kind, hook = %self.options.name, "circuit breaker closed");
             }
             _ => {}
         }

@@ -39,7 +39,9 @@ fn every_metric_on_a_page_is_counted_somewhere() {
 
 #[test]
 fn every_setting_on_a_page_can_be_set() {
-    let reference = read("crates/naru/src/config/model.rs");
+    let reference = ["model", "backend"]
+        .map(|file| read(&format!("crates/naru/src/config/{file}.rs")))
+        .concat();
     let mut complaints = BTreeSet::new();
     for (page, text) in pages() {
         for key in settings(&text) {
@@ -73,8 +75,18 @@ fn stems(name: &str) -> impl Iterator<Item = &str> {
 
 /// Words in backticks that look like keys of the configuration.
 fn settings(text: &str) -> BTreeSet<String> {
-    let sections =
-        ["node", "log", "http", "bridge", "bots", "hooks", "store", "retention", "limits"];
+    let sections = [
+        "node",
+        "log",
+        "http",
+        "bridge",
+        "bots",
+        "hooks",
+        "backend",
+        "store",
+        "retention",
+        "limits",
+    ];
     let words = text.split('`').skip(1).step_by(2);
     words
         .filter_map(|word| Some((word, word.split_once('.')?)))

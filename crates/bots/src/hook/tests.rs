@@ -8,9 +8,8 @@ use naru_domain::clock::{Clock, ManualClock};
 use naru_domain::metrics::{Histogram, MetricSink, MetricSource};
 use naru_domain::{MediaKind, MessageId, ReplyBody, Timestamp};
 use naru_outbound::{AddressGuard, BreakerState, CallError, CallLimits, Secrets};
-use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use naru_testkit::http_stub::{Act, Seen, Stub, answer, ok};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -18,130 +17,6 @@ use super::*;
 use crate::media::MediaFetch;
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000);
-
-/// What a stub does with one connection once it has read the request.
-#[derive(Clone, Debug)]
-enum Act {
-    /// Sends these bytes and closes.
-    Send(Vec<u8>),
-    /// Sends a head and then one byte at a time for ever.
-    Drip,
-    /// Sends a head without a length and then bytes for ever, as fast as it can.
-    Endless,
-    /// Stays silent.
-    Hang,
-    /// Closes without a word.
-    Close,
-}
-
-/// One request as the stub read it.
-#[derive(Clone, Debug)]
-struct Seen {
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Seen {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| {
-            let (key, value) = line.split_once(": ")?;
-            key.eq_ignore_ascii_case(name).then_some(value)
-        })
-    }
-}
-
-/// A target on a port of its own: the n-th request gets the n-th act, later ones the last.
-struct Stub {
-    url: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
-    _tasks: JoinSet<()>,
-}
-
-impl Stub {
-    async fn start(acts: Vec<Act>) -> Stub {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("http://{}/hook?key=hush", listener.local_addr().expect("an address"));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, acts, Arc::clone(&seen)));
-        Stub { url, seen, _tasks: tasks }
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().clone()
-    }
-}
-
-async fn serve(listener: TcpListener, acts: Vec<Act>, seen: Arc<Mutex<Vec<Seen>>>) {
-    let mut connections = JoinSet::new();
-    let count = Arc::new(AtomicUsize::new(0));
-    while let Ok((socket, _)) = listener.accept().await {
-        let (acts, seen, count) = (acts.clone(), Arc::clone(&seen), Arc::clone(&count));
-        connections.spawn(async move {
-            let mut socket = socket;
-            let Some(request) = read_request(&mut socket).await else { return };
-            seen.lock().push(request);
-            let which = count.fetch_add(1, SeqCst).min(acts.len() - 1);
-            act(&mut socket, &acts[which]).await;
-        });
-    }
-}
-
-async fn read_request(socket: &mut TcpStream) -> Option<Seen> {
-    let mut bytes = Vec::new();
-    let head_end = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at + 4;
-        }
-        if socket.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
-    let seen = Seen { head, body: Vec::new() };
-    let length: usize = seen.header("content-length").map_or(0, |value| value.parse().unwrap_or(0));
-    while bytes.len() < head_end + length {
-        if socket.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    }
-    Some(Seen { body: bytes[head_end..].to_vec(), ..seen })
-}
-
-async fn act(socket: &mut TcpStream, act: &Act) {
-    // A client that gave up is what most of these are about.
-    match act {
-        Act::Send(bytes) => drop(socket.write_all(bytes).await),
-        Act::Close => {}
-        Act::Hang => std::future::pending().await,
-        Act::Drip => {
-            let mut next: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
-            while socket.write_all(next).await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-                next = b" ";
-            }
-        }
-        Act::Endless => {
-            let head = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
-            let mut open = socket.write_all(head).await.is_ok();
-            while open {
-                open = socket.write_all(&[b' '; 16_384]).await.is_ok();
-            }
-        }
-    }
-}
-
-fn answer(status: &str, headers: &str, body: &[u8]) -> Act {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n",
-        body.len()
-    );
-    Act::Send([head.as_bytes(), body].concat())
-}
-
-fn ok(body: &str) -> Act {
-    answer("200 OK", "content-type: application/json\r\n", body.as_bytes())
-}
 
 fn hello() -> Act {
     ok(r#"{"replies":[{"text":"hello"}]}"#)
@@ -184,7 +59,7 @@ fn message(id: i64) -> HookMessage<'static> {
 /// Calls a stub that acts so; returns what came of it and what the stub saw.
 async fn call(acts: Vec<Act>) -> (Result<Vec<ReplyBody>, HookFailure>, Vec<Seen>) {
     let stub = Stub::start(acts).await;
-    let result = webhook(options(&stub.url)).call(&message(7), 0).await;
+    let result = webhook(options(&stub.url("/hook?key=hush"))).call(&message(7), 0).await;
     let seen = stub.seen();
     (result, seen)
 }
@@ -257,7 +132,9 @@ impl Clock for JumpingClock {
 async fn a_wall_clock_that_jumps_changes_neither_pauses_nor_deadlines() {
     let busy = answer("503 Service Unavailable", "", b"busy");
     let stub = Stub::start(vec![busy.clone(), busy, hello()]).await;
-    let webhook = Webhook::new(options(&stub.url), Arc::new(JumpingClock::default())).unwrap();
+    let webhook =
+        Webhook::new(options(&stub.url("/hook?key=hush")), Arc::new(JumpingClock::default()))
+            .unwrap();
     let called = timeout(Duration::from_secs(10), webhook.call(&message(7), 0)).await;
     assert_eq!(called, Ok(Ok(text("hello"))));
     let stamps: Vec<String> = stub
@@ -295,7 +172,7 @@ async fn retry_after_is_waited_for() {
     let stub =
         Stub::start(vec![answer("429 Too Many Requests", "retry-after: 1\r\n", b""), hello()])
             .await;
-    let mut options = options(&stub.url);
+    let mut options = options(&stub.url("/hook?key=hush"));
     options.retry.pause_max = Duration::from_millis(150); // Caps the second that was asked for.
     let started = Instant::now();
     assert_eq!(webhook(options).call(&message(7), 0).await, Ok(text("hello")));
@@ -306,7 +183,7 @@ async fn retry_after_is_waited_for() {
 async fn a_target_that_hangs_or_drips_is_cut_at_the_deadline() {
     for act in [Act::Hang, Act::Drip] {
         let stub = Stub::start(vec![act.clone()]).await;
-        let mut options = options(&stub.url);
+        let mut options = options(&stub.url("/hook?key=hush"));
         options.call.total_timeout = Duration::from_millis(150);
         options.retry.attempts_max = 2;
         let started = Instant::now();
@@ -342,7 +219,7 @@ async fn an_endless_or_too_long_answer_is_cut_at_the_limit() {
     let announced = Act::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n ".to_vec());
     for act in [Act::Endless, announced, ok(&" ".repeat(70_000))] {
         let stub = Stub::start(vec![act]).await;
-        let mut options = options(&stub.url);
+        let mut options = options(&stub.url("/hook?key=hush"));
         options.call.body_bytes_max = 65_536;
         let failed = failure(webhook(options).call(&message(7), 0).await);
         assert!(failed.contains("longer than 65536 bytes (1 of 4"), "{failed}");
@@ -389,14 +266,14 @@ async fn a_redirect_to_an_inside_address_is_refused_even_where_redirects_are_all
     {
         let head = format!("location: {target}\r\n");
         let stub = Stub::start(vec![answer("307 Temporary Redirect", &head, b"")]).await;
-        let mut options = options(&stub.url);
+        let mut options = options(&stub.url("/hook?key=hush"));
         options.call.redirects_max = 3;
         let failed = failure(webhook(options).call(&message(7), 0).await);
         assert!(failed.contains("1 of 4"), "{failed}");
     }
-    let head = format!("location: {}\r\n", inside.url);
+    let head = format!("location: {}\r\n", inside.url("/"));
     let allowed = Stub::start(vec![answer("307 Temporary Redirect", &head, b"")]).await;
-    let mut options = options(&allowed.url);
+    let mut options = options(&allowed.url("/"));
     options.call.redirects_max = 3;
     assert_eq!(webhook(options).call(&message(7), 0).await, Ok(text("hello")));
     assert!(inside.seen()[0].head.starts_with("POST "));
@@ -405,12 +282,12 @@ async fn a_redirect_to_an_inside_address_is_refused_even_where_redirects_are_all
 #[tokio::test]
 async fn a_target_on_an_inside_address_is_refused_unless_allowed() {
     let stub = Stub::start(vec![hello()]).await;
-    let mut options = options(&stub.url);
+    let mut options = options(&stub.url("/hook?key=hush"));
     options.guard = AddressGuard::public_only();
     let refused = Webhook::new(options.clone(), Arc::new(ManualClock::new(NOW)));
     assert!(matches!(refused, Err(HookError::Url { .. })));
     // A name passes the check of the url and is stopped when it is resolved.
-    let port = stub.url.split(':').nth(2).and_then(|rest| rest.split('/').next()).unwrap();
+    let port = stub.address().port();
     options.url = format!("http://localhost:{port}/");
     let failed = failure(webhook(options).call(&message(7), 0).await);
     assert!(failed.contains("loopback") && failed.contains("1 of 4"), "{failed}");
@@ -421,18 +298,16 @@ async fn a_target_on_an_inside_address_is_refused_unless_allowed() {
 async fn a_hung_target_does_not_delay_another_one() {
     let hung = Stub::start(vec![Act::Hang]).await;
     let well = Stub::start(vec![hello()]).await;
-    let mut bounded = options(&hung.url);
+    let mut bounded = options(&hung.url("/"));
     bounded.in_flight_max = 5;
     let hung_hook = Arc::new(webhook(bounded));
-    let well_hook = webhook(options(&well.url));
+    let well_hook = webhook(options(&well.url("/")));
     let mut calls = JoinSet::new();
     for id in 0..20 {
         let hook = Arc::clone(&hung_hook);
         calls.spawn(async move { hook.call(&message(id), 0).await });
     }
-    while hung.seen().len() < 5 {
-        tokio::task::yield_now().await;
-    }
+    hung.wait_for(5).await;
     let started = Instant::now();
     for id in 0..20 {
         assert_eq!(well_hook.call(&message(id), 0).await, Ok(text("hello")));
@@ -450,7 +325,7 @@ async fn a_hung_target_does_not_delay_another_one() {
 async fn messages_wait_while_the_breaker_is_open_and_none_is_lost() {
     let down = answer("503 Service Unavailable", "", b"");
     let stub = Stub::start([vec![down; 5], vec![hello()]].concat()).await;
-    let mut options = options(&stub.url);
+    let mut options = options(&stub.url("/hook?key=hush"));
     options.breaker.open_for = Duration::from_millis(100);
     let hook = Arc::new(webhook(options));
     let mut calls = JoinSet::new();
@@ -473,7 +348,7 @@ async fn messages_wait_while_the_breaker_is_open_and_none_is_lost() {
 #[tokio::test]
 async fn a_message_whose_time_is_up_ends_with_what_it_waited_for() {
     let stub = Stub::start(vec![answer("503 Service Unavailable", "", b"")]).await;
-    let mut options = options(&stub.url);
+    let mut options = options(&stub.url("/hook?key=hush"));
     options.breaker.open_for = Duration::from_secs(60);
     options.breaker.failures_in_a_row = 2;
     let failed = failure(webhook(options).call(&message(7), 0).await);
@@ -487,7 +362,7 @@ async fn a_message_whose_time_is_up_ends_with_what_it_waited_for() {
 #[tokio::test]
 async fn under_overload_retries_stay_within_their_budget() {
     let stub = Stub::start(vec![answer("503 Service Unavailable", "", b"")]).await;
-    let mut options = options(&stub.url);
+    let mut options = options(&stub.url("/hook?key=hush"));
     options.breaker.failures_in_a_row = u32::MAX;
     options.breaker.failure_ratio = 2.0;
     options.call.total_timeout = Duration::from_millis(500);
@@ -509,7 +384,7 @@ async fn under_overload_retries_stay_within_their_budget() {
 async fn a_reset_breaker_lets_calls_through_at_once() {
     let down = answer("503 Service Unavailable", "", b"");
     let stub = Stub::start([vec![down; 4], vec![hello()]].concat()).await;
-    let mut options = options(&stub.url);
+    let mut options = options(&stub.url("/hook?key=hush"));
     options.breaker.failures_in_a_row = 4;
     options.breaker.open_for = Duration::from_secs(60);
     let hook = webhook(options);
@@ -523,7 +398,7 @@ async fn a_reset_breaker_lets_calls_through_at_once() {
 async fn a_dropped_trial_does_not_keep_the_breaker_half_open() {
     let down = answer("503 Service Unavailable", "", b"");
     let stub = Stub::start([vec![down; 4], vec![Act::Hang], vec![hello()]].concat()).await;
-    let mut options = options(&stub.url);
+    let mut options = options(&stub.url("/hook?key=hush"));
     options.breaker.failures_in_a_row = 4;
     options.breaker.open_for = Duration::from_millis(1);
     let hook = webhook(options);
@@ -536,7 +411,7 @@ async fn a_dropped_trial_does_not_keep_the_breaker_half_open() {
 #[tokio::test]
 async fn media_are_fetched_with_redirects_checked_and_a_cap() {
     let file = Stub::start(vec![answer("200 OK", "", b"bytes")]).await;
-    let head = format!("location: {}\r\n", file.url);
+    let head = format!("location: {}\r\n", file.url("/"));
     let moved = Stub::start(vec![answer("302 Found", &head, b"")]).await;
     let inside = "location: http://10.0.0.1/\r\n";
     let bad = Stub::start(vec![answer("302 Found", inside, b"")]).await;
@@ -545,10 +420,10 @@ async fn media_are_fetched_with_redirects_checked_and_a_cap() {
     let guard = AddressGuard::allowing(&["127.0.0.1"]).unwrap();
     let limits = CallLimits { body_bytes_max: 100_000, ..MediaFetcher::default_limits() };
     let fetcher = MediaFetcher::new(guard, limits).unwrap();
-    assert_eq!(fetcher.fetch_media(&moved.url).await.unwrap(), "bytes");
+    assert_eq!(fetcher.fetch_media(&moved.url("/")).await.unwrap(), "bytes");
     assert!(file.seen()[0].header("naru-signature").is_none());
-    assert!(matches!(fetcher.fetch_media(&bad.url).await, Err(CallError::Address(_))));
-    assert!(matches!(fetcher.fetch_media(&huge.url).await, Err(CallError::TooLarge { .. })));
+    assert!(matches!(fetcher.fetch_media(&bad.url("/")).await, Err(CallError::Address(_))));
+    assert!(matches!(fetcher.fetch_media(&huge.url("/")).await, Err(CallError::TooLarge { .. })));
     let error = fetcher.fetch("http://192.168.0.1/x.png").await.unwrap_err();
     assert!(!error.may_retry && error.reason.contains("private"), "{error}");
 }
@@ -558,7 +433,7 @@ async fn a_webhook_answers_as_a_handler_with_media() {
     use crate::handler::{Handler, Incoming};
     let body = r#"{"replies":[{"text":"a"},{"images":[{"url":"https://x.example/1.png"}]}]}"#;
     let stub = Stub::start(vec![ok(body)]).await;
-    let hook = webhook(options(&stub.url));
+    let hook = webhook(options(&stub.url("/hook?key=hush")));
     let incoming = Incoming {
         message: Arc::new(record()),
         bot: naru_domain::BotName::parse("demo-bot").unwrap(),
@@ -627,7 +502,7 @@ impl MetricSink for Names {
 #[tokio::test]
 async fn calls_are_counted_by_how_they_ended() {
     let stub = Stub::start(vec![answer("500 Oops", "", b""), hello()]).await;
-    let hook = Arc::new(webhook(options(&stub.url)));
+    let hook = Arc::new(webhook(options(&stub.url("/hook?key=hush"))));
     hook.call(&message(1), 0).await.expect("an answer");
     let hooks = Hooks::new(vec![hook]);
     assert!(hooks.target("stub").is_some() && hooks.target("other").is_none());

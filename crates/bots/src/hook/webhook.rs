@@ -199,6 +199,7 @@ impl Webhook {
             BoundedClient::new(options.guard.clone(), options.call, Redirects::KeepingMethod)
                 .map_err(|error| setting(&error.to_string()))?;
         let target = TargetOptions {
+            kind: "webhook",
             name: options.name.clone(),
             url: options.url.clone(),
             secrets: Some(options.secrets.clone()),

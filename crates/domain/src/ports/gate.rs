@@ -202,8 +202,8 @@ pub struct Refreshed {
     pub expired: bool,
     /// When it runs out next.
     pub expires_at: Option<Timestamp>,
-    /// Replaces what is shown to others.
-    pub info: Option<Bytes>,
+    /// Replaces what is kept with the connection.
+    pub meta: Option<Bytes>,
 }
 
 /// Which events the back end wants.
@@ -213,9 +213,9 @@ pub struct BackendEvents {
     pub connect: bool,
     /// Connections that run out.
     pub refresh: bool,
-    /// Calls.
+    /// Calls, and STOMP's `/app`.
     pub rpc: bool,
-    /// Messages without an answer, and STOMP's `/app`.
+    /// Messages without an answer.
     pub message: bool,
     /// Connections that ended.
     pub disconnected: bool,
@@ -227,6 +227,9 @@ pub trait Backend: Send + Sync + 'static {
     /// What it wants to hear. Subscriptions and publications are asked for by namespace.
     fn events(&self) -> BackendEvents;
 
+    /// Whether this header of the opening request is to be passed on. `name` is in small letters.
+    fn wants_header(&self, name: &str) -> bool;
+
     /// May this connection in, and who is it?
     async fn connect(
         &self,
@@ -236,7 +239,8 @@ pub trait Backend: Send + Sync + 'static {
         data: Bytes,
     ) -> Result<Credentials, Refusal>;
 
-    /// The connection's right runs out.
+    /// The connection's right runs out. An `Err` with an error says nothing about it: the caller keeps the
+    /// connection for a while and asks again.
     async fn refresh(&self, caller: &Caller) -> Result<Refreshed, Refusal>;
 
     /// May it subscribe?
@@ -255,12 +259,15 @@ pub trait Backend: Send + Sync + 'static {
         data: Bytes,
     ) -> Result<PublishVerdict, Refusal>;
 
-    /// A subscription's right runs out.
+    /// A subscription's right runs out. An `Err` is as with [`Backend::refresh`].
     async fn sub_refresh(&self, caller: &Caller, channel: &str) -> Result<Refreshed, Refusal>;
 
     /// A call; `method` is a path for STOMP's `/app`.
     async fn rpc(&self, caller: &Caller, method: &str, data: Bytes) -> Result<Bytes, Refusal>;
 
-    /// A connection ended. Tried again until it is heard, within limits.
+    /// A message that nobody waits for an answer to.
+    async fn message(&self, caller: &Caller, data: Bytes) -> Result<(), Refusal>;
+
+    /// A connection ended. Returns at once; tried again until it is heard, within limits.
     fn disconnected(&self, caller: &Caller, reason: &str);
 }

@@ -47,7 +47,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let Some(party) = self.party.as_mut() else { return Err(bad_request()) };
         if let Ok(channel) = ChannelName::parse(channel) {
             self.shared.hub.unsubscribe(party.connected.client(), &channel);
-            party.running_out.retain(|(each, _)| *each != channel);
+            party.running_out.retain(|each| each.channel != channel);
         }
         self.answer(id, Answer::Unsubscribe)
     }
@@ -156,11 +156,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         self.answer(id, Answer::Rpc(&answered)).map_err(Denied::End)
     }
 
-    /// A message without an answer: the same as a call of the method without a name.
+    /// A message without an answer.
     async fn send(&self, data: Bytes) -> Result<(), Denied> {
         let Some(party) = &self.party else { return Err(Denied::End(bad_request())) };
         if let Some(backend) = self.shared.backend.as_ref().filter(|each| each.events().message)
-            && let Err(refusal) = backend.rpc(&party.caller, "", data).await
+            && let Err(refusal) = backend.message(&party.caller, data).await
         {
             // There is no id to answer; only the end of the connection can be told.
             if let Denied::End(end) = Denied::from(refusal) {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use naru_domain::ports::{Caller, Credentials, OwnerError, Refusal, SubscribeGrant, TokenError};
+use naru_domain::ports::{
+    Caller, Credentials, OwnerError, Refreshed, Refusal, SubscribeGrant, TokenError,
+};
 use naru_domain::{ChannelName, ChannelParts, CloseReason, PartyInfo, Timestamp};
 use naru_hub::{ClientSpec, Cut, Outlet};
 use naru_wire::centrifuge::{
@@ -15,8 +17,9 @@ use naru_wire::centrifuge::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::info;
 
-use super::connection::{End, Party, Talk, bad_request, disconnect};
+use super::connection::{End, Party, RunningOut, Talk, bad_request, disconnect};
 use super::subscribe::Entered;
+use crate::connections::{Renewal, passed_headers, renewal};
 
 /// A wish of a client that is not granted.
 pub(super) enum Denied {
@@ -40,10 +43,7 @@ impl From<Refusal> for Denied {
     fn from(refusal: Refusal) -> Denied {
         match refusal {
             Refusal::Error { code, message, temporary } => Denied::Error(code, message, temporary),
-            Refusal::Disconnect { code, reason } => Denied::End(End {
-                reason: CloseReason::Refused,
-                advice: Some((code, Arc::from(reason))),
-            }),
+            Refusal::Disconnect { code, reason } => Denied::End(ordered(code, reason)),
         }
     }
 }
@@ -69,7 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             protocol: self.protocol().label(),
             is_binary: false,
             meta: Bytes::new(),
-            headers: self.opening.headers.clone(),
+            headers: self.headers(&request),
         };
         let (credentials, by_backend) = match self.credentials(&caller, &request).await {
             Ok(known) => known,
@@ -124,6 +124,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let spread: f64 = rand::random_range(0.5..1.0);
         self.shared.turns.add(&self.outlet, interval.mul_f64(spread));
         Ok(true)
+    }
+
+    /// Headers for the application; browsers cannot set those of a WebSocket, so clients may say them.
+    fn headers(&self, request: &ConnectRequest) -> Vec<(String, String)> {
+        let said = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        passed_headers(self.shared.backend.as_ref(), &self.opening.headers, said)
     }
 
     /// Who the client is, and whether the back end said so.
@@ -260,40 +266,59 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         self.answer(id, Answer::Refresh(RefreshResult { client: "", version: "", ttl }))
     }
 
+    /// Somebody outside said when the credentials run out.
+    pub(super) fn on_new_expiry(&mut self) {
+        let expires_at = self.out.ordered_expiry();
+        if let Some(party) = self.party.as_mut() {
+            party.expires_at = expires_at;
+            self.set_alarm();
+        }
+    }
+
+    /// How long after they ran out the connection ends, or the back end is asked.
+    fn grace(&self, is_refreshed_by_backend: bool) -> Duration {
+        if is_refreshed_by_backend {
+            Duration::ZERO
+        } else {
+            self.shared.options.expired_close_delay
+        }
+    }
+
     /// Sees to it that the task wakes when the first thing of this client has run out for good.
     pub(super) fn set_alarm(&mut self) {
-        let delay = self.shared.options.expired_close_delay;
         let now = self.shared.clock.now();
-        let Some(party) = self.party.as_mut() else { return };
-        let grace = if party.is_refreshed_by_backend { Duration::ZERO } else { delay };
+        let Some(party) = self.party.as_ref() else { return };
+        let grace = self.grace(party.is_refreshed_by_backend);
         let connection = party.expires_at.map(|at| at.plus(grace));
-        let subscriptions = party.running_out.iter().map(|(_, at)| at.plus(delay));
+        let subscriptions = party.running_out.iter().map(|each| each.at);
         let first = subscriptions.chain(connection).min();
-        party.alarm = first.map(|at| {
+        let alarm = first.map(|at| {
             // Wall time may jump, so the moment is looked at again when it comes.
             let wait = at.since(now).clamp(Duration::from_millis(50), Duration::from_secs(3_600));
             Box::pin(tokio::time::sleep(wait))
         });
+        if let Some(party) = self.party.as_mut() {
+            party.alarm = alarm;
+        }
     }
 
     /// Something may have run out.
     pub(super) async fn on_alarm(&mut self) -> Result<(), End> {
-        let delay = self.shared.options.expired_close_delay;
         let now = self.shared.clock.now();
         let Some(party) = self.party.as_mut() else { return Ok(()) };
         party.alarm = None;
-        let grace = if party.is_refreshed_by_backend { Duration::ZERO } else { delay };
-        if party.expires_at.is_some_and(|at| at.plus(grace) <= now) {
+        let (is_refreshed_by_backend, expires_at) =
+            (party.is_refreshed_by_backend, party.expires_at);
+        let grace = self.grace(is_refreshed_by_backend);
+        if expires_at.is_some_and(|at| at.plus(grace) <= now) {
             self.renew().await?;
         }
         let Some(party) = self.party.as_mut() else { return Ok(()) };
-        let (over, still): (Vec<_>, Vec<_>) = std::mem::take(&mut party.running_out)
-            .into_iter()
-            .partition(|(_, at)| at.plus(delay) <= now);
+        let (over, still): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut party.running_out).into_iter().partition(|each| each.at <= now);
         party.running_out = still;
-        let client = Arc::clone(party.connected.client());
-        for (channel, _) in over {
-            self.shared.hub.cut(&client, &channel, &Cut::Expired);
+        for each in over {
+            self.on_subscription_over(each).await?;
         }
         self.set_alarm();
         Ok(())
@@ -302,20 +327,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     /// The back end may say that the connection goes on.
     async fn renew(&mut self) -> Result<(), End> {
         let expired = || disconnect(DisconnectCode::ConnectionExpired);
-        let Some(party) = self.party.as_ref() else { return Ok(()) };
+        let Some(party) = self.party.as_mut() else { return Ok(()) };
         if !party.is_refreshed_by_backend {
             return Err(expired());
         }
         let Some(backend) = self.shared.backend.clone() else { return Err(expired()) };
-        let refreshed = backend.refresh(&party.caller).await.map_err(|_| expired())?;
-        if refreshed.expired {
-            return Err(expired());
+        let answer = backend.refresh(&party.caller).await;
+        match renewal(&answer, self.shared.clock.now()) {
+            Renewal::Until(expires_at) => party.expires_at = expires_at,
+            Renewal::Over => return Err(expired()),
+            Renewal::Disconnect(code, reason) => return Err(ordered(code, reason)),
         }
-        if let Some(party) = self.party.as_mut() {
-            party.expires_at = refreshed.expires_at;
+        if let Ok(Refreshed { meta: Some(meta), .. }) = answer {
+            party.caller.meta = meta;
         }
         Ok(())
     }
+
+    /// The right to a subscription has run out; the back end may say that it goes on.
+    async fn on_subscription_over(&mut self, over: RunningOut) -> Result<(), End> {
+        let Some(party) = self.party.as_mut() else { return Ok(()) };
+        let client = Arc::clone(party.connected.client());
+        if over.asks_backend
+            && client.is_subscribed(&over.channel)
+            && let Some(backend) = self.shared.backend.clone()
+        {
+            let answer = backend.sub_refresh(&party.caller, over.channel.as_str()).await;
+            match renewal(&answer, self.shared.clock.now()) {
+                Renewal::Until(None) => return Ok(()),
+                Renewal::Until(Some(at)) => {
+                    party.running_out.push(RunningOut { at, ..over });
+                    return Ok(());
+                }
+                Renewal::Over => {}
+                Renewal::Disconnect(code, reason) => return Err(ordered(code, reason)),
+            }
+        }
+        self.shared.hub.cut(&client, &over.channel, &Cut::Expired);
+        Ok(())
+    }
+}
+
+/// The application ends the connection.
+fn ordered(code: u32, reason: String) -> End {
+    End { reason: CloseReason::Refused, advice: Some((code, Arc::from(reason))) }
 }
 
 /// What the owner of a channel says, under the codes that SDKs know.

@@ -25,7 +25,7 @@ use super::outlet::{ClientOutlet, frame};
 use super::{ClientGateway, Opening, Shared};
 use crate::connections::{Socket, introduced, report_gone};
 use crate::limits::{FrameRate, Pace, UserShare};
-use crate::outgoing::{END, Outgoing, SharedTcp};
+use crate::outgoing::{END, EXPIRES, Outgoing, SharedTcp};
 use crate::ws::{WsConnection, WsEvent};
 
 /// After our close frame the client may take so long to answer it.
@@ -93,9 +93,18 @@ pub(super) struct Party {
     /// The back end is asked for new ones, not the client.
     pub(super) is_refreshed_by_backend: bool,
     /// Subscriptions that run out.
-    pub(super) running_out: Vec<(ChannelName, Timestamp)>,
+    pub(super) running_out: Vec<RunningOut>,
     /// Wakes the task when the first of them does.
     pub(super) alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// A subscription that runs out.
+pub(super) struct RunningOut {
+    pub(super) channel: ChannelName,
+    /// When something happens about it.
+    pub(super) at: Timestamp,
+    /// The back end is asked then; otherwise it ends.
+    pub(super) asks_backend: bool,
 }
 
 enum Event {
@@ -209,6 +218,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 if bits & END != 0 {
                     let ending = self.out.ending();
                     return Err(ending.unwrap_or_else(|| CloseReason::Internal.into()));
+                }
+                if bits & EXPIRES != 0 {
+                    self.on_new_expiry();
                 }
                 Ok(())
             }

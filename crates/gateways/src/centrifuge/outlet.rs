@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use naru_domain::{ChannelName, CloseReason, Membership, PartyInfo, Publication};
+use naru_domain::{ChannelName, CloseReason, Membership, PartyInfo, Publication, Timestamp};
 use naru_hub::{Cut, Ending, Event, Mark, Outlet, Subscribed, Taken};
 use naru_wire::centrifuge::{
     self as wire, ClientInfo, DisconnectCode, Payload, Protocol, Push, UnsubscribeCode, is_json,
@@ -248,6 +248,10 @@ impl Outlet for ClientOutlet {
 
     fn server_side_bits(&self) -> Option<u32> {
         Some(SERVER_SIDE)
+    }
+
+    fn expires(&self, at: Option<Timestamp>) {
+        self.out.expire(at);
     }
 
     fn message(&self, data: &Bytes) {

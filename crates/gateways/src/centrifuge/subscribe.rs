@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use naru_domain::ports::{SubscribeGrant, TokenError};
@@ -16,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use super::connect::{Denied, owner_error, seconds_until};
-use super::connection::{End, Talk, bad_request, disconnect};
+use super::connection::{End, RunningOut, Talk, bad_request, disconnect};
 use super::outlet::{self, DELTA, SERVER_SIDE, frame};
 use crate::outgoing::Outgoing;
 
@@ -144,7 +145,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         self.check_owner(&channel, namespace)?;
         let filter = filter(namespace, request)?;
         let grant = self.grant(&channel, namespace, request).await?;
-        let (mut plan, shape) = self.plan(&channel, namespace, Some(request), &grant, false);
+        let asks_backend = request.token.is_empty() && namespace.sub_refresh_proxy_enabled;
+        let (mut plan, mut shape) = self.plan(&channel, namespace, Some(request), &grant, false);
+        // The client is not to bring a token that it never had.
+        shape.ttl = shape.ttl.filter(|_| !asks_backend);
         plan.filter = filter;
         let protocol = self.protocol();
         let out = Arc::clone(&self.out);
@@ -165,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         if is_unfit {
             return Err(DisconnectCode::InappropriateProtocol.into());
         }
-        self.note_expiry(channel, expires_at);
+        self.note_expiry(channel, expires_at, asks_backend);
         Ok(())
     }
 
@@ -180,7 +184,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         let namespaces = self.shared.namespaces.load_full();
         let namespace = namespaces.of(channel).map_err(refused_name)?;
         self.check_owner(channel, namespace)?;
-        let (plan, shape) = self.plan(channel, namespace, wish, &grant, is_server_side);
+        let asks_backend = namespace.sub_refresh_proxy_enabled;
+        let (plan, mut shape) = self.plan(channel, namespace, wish, &grant, is_server_side);
+        shape.ttl = shape.ttl.filter(|_| !asks_backend);
         let protocol = self.protocol();
         let out = Arc::clone(&self.out);
         let mut entered = None;
@@ -190,7 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             entered = Some(began);
         };
         self.begin(plan, ready).await?;
-        self.note_expiry(channel.clone(), grant.expires_at);
+        self.note_expiry(channel.clone(), grant.expires_at, asks_backend);
         entered.ok_or_else(|| ErrorCode::Internal.into())
     }
 
@@ -337,19 +343,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             return self.refuse(id, ErrorCode::PermissionDenied);
         }
         let expires_at = claims.grant.expires_at;
-        self.note_expiry(channel, expires_at);
+        self.note_expiry(channel, expires_at, false);
         let ttl = expires_at.map(|at| seconds_until(at, now));
         self.answer(id, Answer::SubRefresh(SubRefreshResult { ttl }))
     }
 
     /// When the subscription runs out, if it does.
-    fn note_expiry(&mut self, channel: ChannelName, expires_at: Option<Timestamp>) {
+    fn note_expiry(
+        &mut self,
+        channel: ChannelName,
+        expires_at: Option<Timestamp>,
+        asks_backend: bool,
+    ) {
+        let delay =
+            if asks_backend { Duration::ZERO } else { self.shared.options.expired_close_delay };
         let Some(party) = self.party.as_mut() else { return };
         if expires_at.is_none() && party.running_out.is_empty() {
             return;
         }
-        party.running_out.retain(|(each, _)| *each != channel);
-        party.running_out.extend(expires_at.map(|at| (channel, at)));
+        party.running_out.retain(|each| each.channel != channel);
+        let at = expires_at.map(|at| at.plus(delay));
+        party.running_out.extend(at.map(|at| RunningOut { channel, at, asks_backend }));
         self.set_alarm();
     }
 

@@ -20,6 +20,7 @@ use super::subscribe::Sub;
 use super::trouble::Trouble;
 use super::voice::Voice;
 use super::work::Job;
+use crate::connections::passed_headers;
 use crate::limits::UserShare;
 
 /// A client that said who it is.
@@ -32,6 +33,8 @@ pub(super) struct Party {
     pub(super) share: Option<UserShare>,
     /// When its credentials run out.
     pub(super) expires_at: Option<Timestamp>,
+    /// The back end said who it is, and is asked again then.
+    pub(super) is_refreshed_by_backend: bool,
     pub(super) subs: Vec<Sub>,
     pub(super) jobs: Vec<Job>,
     /// How durably the ends of messages of queues have to be kept before the next receipt.
@@ -90,9 +93,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             protocol: "stomp",
             is_binary: true,
             meta: Bytes::new(),
-            headers: self.opening.headers.clone(),
+            headers: passed_headers(
+                shared.ports.backend.as_ref(),
+                &self.opening.headers,
+                connect.headers.iter(),
+            ),
         };
-        let credentials = self.credentials(&caller, &connect).await?;
+        let (credentials, is_refreshed_by_backend) = self.credentials(&caller, &connect).await?;
         if credentials.expires_at.is_some_and(|at| at <= shared.ports.clock.now()) {
             return Err(Trouble::bad_credentials("the token has expired"));
         }
@@ -137,6 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             rights: credentials.rights,
             share: shared.options.user_rates.join(&face.client().info().user, Instant::now()),
             expires_at: credentials.expires_at,
+            is_refreshed_by_backend,
             subs: Vec::new(),
             jobs: Vec::new(),
             owed: Durability::Memory,
@@ -162,39 +170,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         self.shared.ports.hub.connect(spec).map_err(too_many)
     }
 
-    /// Who the client is.
+    /// Who the client is, and whether the back end is asked when that runs out.
     async fn credentials(
         &self,
         caller: &Caller,
         connect: &Connect,
-    ) -> Result<Credentials, Trouble> {
+    ) -> Result<(Credentials, bool), Trouble> {
         let ports = &self.shared.ports;
         if let Some(token) = token(&connect.headers) {
             let checked = ports.tokens.load().connect(token, ports.clock.now());
-            return checked.map_err(|error| match error {
+            return checked.map(|known| (known, false)).map_err(|error| match error {
                 TokenError::Expired => Trouble::bad_credentials("the token has expired"),
                 TokenError::Invalid => Trouble::bad_credentials("the token is not accepted"),
             });
         }
         let login = connect.login().unwrap_or_default();
         if !login.is_empty() {
-            return self.login(login, connect.passcode().unwrap_or_default()).await;
+            let passcode = connect.passcode().unwrap_or_default();
+            return self.login(login, passcode).await.map(|known| (known, false));
         }
         if let Some(backend) = &ports.backend
             && backend.events().connect
         {
             let version = connect.version.name();
-            return backend.connect(caller, "stomp", version, Bytes::new()).await.map_err(
-                |refusal| match Trouble::from(refusal) {
-                    refused if refused.code == "forbidden" => {
-                        Trouble::bad_credentials(refused.message)
-                    }
-                    other => other,
-                },
-            );
+            let known = backend.connect(caller, "stomp", version, Bytes::new()).await;
+            let known = known.map_err(|refusal| match Trouble::from(refusal) {
+                refused if refused.code == "forbidden" => Trouble::bad_credentials(refused.message),
+                other => other,
+            })?;
+            return Ok((known, backend.events().refresh));
         }
         if self.shared.options.allow_anonymous {
-            return Ok(Credentials::default());
+            return Ok((Credentials::default(), false));
         }
         Err(Trouble::bad_credentials("CONNECT needs login and passcode, or a token"))
     }

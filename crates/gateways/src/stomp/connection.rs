@@ -31,7 +31,7 @@ use super::trouble::{End, Trouble};
 use super::{Shared, StompOpening};
 use crate::connections::{Socket, introduced, report_gone};
 use crate::limits::{FrameRate, Pace, UserShare};
-use crate::outgoing::{END, Outgoing, SharedTcp};
+use crate::outgoing::{END, EXPIRES, Outgoing, SharedTcp};
 use crate::ws::{WsConnection, WsOptions};
 
 /// After our last words the client may take so long to hang up.
@@ -248,6 +248,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
                 &ending.unwrap_or_else(|| Ending::from(CloseReason::Internal)),
             ));
         }
+        if bits & EXPIRES != 0 {
+            let expires_at = self.out.ordered_expiry();
+            if let Some(party) = self.party.as_mut() {
+                party.expires_at = expires_at;
+            }
+            self.alarm = None;
+            self.set_alarm();
+        }
         if bits & DELIVER != 0 {
             self.deliver_all();
             self.set_alarm();
@@ -435,15 +443,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         self.session.on_time(Instant::now().into_std());
         // What fails now is tried again with the next position.
         drop(self.save_positions().await);
-        let now = self.shared.ports.clock.now();
-        if let Some(party) = &self.party
-            && party.first_expiry().is_some_and(|at| at <= now)
-        {
-            return Err(match party.expires_at.is_some_and(|at| at <= now) {
-                true => End::from(CloseReason::Expired),
-                false => Trouble::forbidden("the right to a subscription has run out").end(None),
-            });
-        }
+        self.renew_what_ran_out().await?;
         self.set_alarm();
         Ok(())
     }
@@ -462,7 +462,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
 
     fn last_words(&self, error: &ErrorFrame, reason: CloseReason) -> Bytes {
         self.shared.counters.error(error.code);
-        if reason != CloseReason::Shutdown {
+        let may_come_back = reason == CloseReason::Shutdown
+            || (error.code == "unavailable" && error.receipt_id.is_none());
+        if !may_come_back {
             return encode_error(self.session.version(), error);
         }
         // Not all at once: whoever takes over has to shake hands with each.

@@ -5,6 +5,7 @@ mod connect;
 mod connection;
 mod counters;
 mod durable;
+mod expiry;
 mod link;
 mod listener;
 mod names;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use naru_domain::{ChannelName, CloseReason, Membership, Offset, Position, Publication};
+use naru_domain::{ChannelName, CloseReason, Membership, Offset, Position, Publication, Timestamp};
 use naru_hub::queue::WakeConsumer;
 use naru_hub::{Cut, Ending, Event, Mark, Outlet, Subscribed, Taken};
 use parking_lot::Mutex;
@@ -365,6 +365,10 @@ impl Outlet for StompOutlet {
 
     fn server_side_bits(&self) -> Option<u32> {
         None
+    }
+
+    fn expires(&self, at: Option<Timestamp>) {
+        self.out.expire(at);
     }
 
     fn message(&self, _data: &Bytes) {

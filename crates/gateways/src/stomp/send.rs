@@ -162,7 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     fn prepare_call(&mut self, path: &str, send: &Publish) -> Result<Errand, Trouble> {
         let Some(party) = self.party.as_mut() else { return Err(Trouble::internal()) };
         let backend = self.shared.ports.backend.as_ref();
-        let is_served = backend.is_some_and(|each| each.events().message || each.events().rpc);
+        let is_served = backend.is_some_and(|each| each.events().rpc);
         if !is_served {
             return Err(Trouble::not_available("there is no application behind /app"));
         }

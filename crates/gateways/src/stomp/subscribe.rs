@@ -67,6 +67,10 @@ struct Wish {
 }
 
 impl Sub {
+    pub(super) fn channel(&self) -> &ChannelName {
+        &self.place.channel
+    }
+
     fn mark(&self, has_gap: bool) -> Mark {
         outlet::mark(self.class, self.place.id.as_ref(), self.is_counted, has_gap)
     }

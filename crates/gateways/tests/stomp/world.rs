@@ -234,7 +234,11 @@ pub(crate) struct Application {
 #[async_trait]
 impl Backend for Application {
     fn events(&self) -> BackendEvents {
-        BackendEvents { message: true, rpc: true, disconnected: true, ..BackendEvents::default() }
+        BackendEvents { rpc: true, disconnected: true, ..BackendEvents::default() }
+    }
+
+    fn wants_header(&self, _: &str) -> bool {
+        false
     }
 
     async fn connect(
@@ -291,6 +295,10 @@ impl Backend for Application {
                 Ok(Bytes::from(format!("{method} {text} of {}", caller.user)))
             }
         }
+    }
+
+    async fn message(&self, _: &Caller, _: Bytes) -> Result<(), Refusal> {
+        unreachable!("STOMP has no such thing")
     }
 
     fn disconnected(&self, caller: &Caller, reason: &str) {

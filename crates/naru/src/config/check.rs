@@ -8,6 +8,7 @@ use naru_gateways::centrifuge::PERSONAL_NAMESPACE;
 
 use crate::emulation;
 
+use super::backend;
 use super::model::{Config, DurabilityName};
 use super::units::{Size, Span};
 
@@ -23,32 +24,33 @@ pub(super) fn check(config: &Config) -> Vec<(String, String)> {
     check_client(config, &mut found);
     check_stomp(config, &mut found);
     check_channels(config, &mut found);
+    backend::check(config, &mut found);
     check_store(config, &mut found);
     check_users(config, &mut found);
     found.0
 }
 
 #[derive(Default)]
-struct Found(Vec<(String, String)>);
+pub(super) struct Found(Vec<(String, String)>);
 
 impl Found {
-    fn add(&mut self, key: &str, message: impl Into<String>) {
+    pub(super) fn add(&mut self, key: &str, message: impl Into<String>) {
         self.0.push((key.to_owned(), message.into()));
     }
 
-    fn number(&mut self, key: &str, value: u64, min: u64, max: u64) {
+    pub(super) fn number(&mut self, key: &str, value: u64, min: u64, max: u64) {
         if value < min || value > max {
             self.add(key, format!("{value} is outside {min} to {max}"));
         }
     }
 
-    fn span(&mut self, key: &str, value: Span, min: Span, max: Span) {
+    pub(super) fn span(&mut self, key: &str, value: Span, min: Span, max: Span) {
         if value.0 < min.0 || value.0 > max.0 {
             self.add(key, format!("{value} is outside {min} to {max}"));
         }
     }
 
-    fn size(&mut self, key: &str, value: Size, min: Size, max: Size) {
+    pub(super) fn size(&mut self, key: &str, value: Size, min: Size, max: Size) {
         if value.0 < min.0 || value.0 > max.0 {
             self.add(key, format!("{value} is outside {min} to {max}"));
         }

@@ -1,6 +1,7 @@
 //! Configuration: defaults, then a TOML file, then `NARU_*` variables, then flags; every mistake is
 //! found in one go and named with where it came from.
 
+mod backend;
 mod bridge;
 mod check;
 mod model;
@@ -13,8 +14,16 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 pub(crate) use bridge::{ApprovalPolicy, BridgeKey};
-pub(crate) use model::{Config, LogFormat, Namespace, Processing, REFERENCE, RecoveryMode};
+pub(crate) use model::{Config, LogFormat, Namespace, Processing, RecoveryMode};
 pub(crate) use units::{Secret, read_secret_file};
+
+/// Each key, and what it is for.
+pub(crate) fn reference() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    // The application stands where people look for it: with chat.
+    let (before, after) = model::REFERENCE
+        .split_at(model::REFERENCE.iter().position(|(key, _)| *key == "store.url").unwrap_or(0));
+    before.iter().chain(backend::REFERENCE).chain(after)
+}
 
 /// One thing that is wrong, and where it was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +87,7 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Vec<Mistake>> {
 
 /// The key a variable stands for: `NARU_BRIDGE_PING_INTERVAL` is `bridge.ping_interval`.
 fn key_of_variable(name: &str) -> Option<String> {
-    let plain = REFERENCE.iter().map(|(key, _)| *key).find(|key| variable_of_key(key) == name);
+    let plain = reference().map(|(key, _)| *key).find(|key| variable_of_key(key) == name);
     if let Some(key) = plain {
         return Some(key.to_owned());
     }
@@ -188,8 +197,7 @@ impl Merged {
     }
 
     fn unknown_key(&self, key: String) -> Mistake {
-        let nearest = REFERENCE
-            .iter()
+        let nearest = reference()
             .map(|(known, _)| (strsim(known, &key), *known))
             .min()
             .filter(|(distance, _)| *distance <= 3);
@@ -262,7 +270,7 @@ fn strsim(a: &str, b: &str) -> usize {
 pub(crate) fn reference_markdown() -> String {
     let defaults = Table::try_from(Config::default()).unwrap_or_default();
     let mut text = String::from("| key | default | what |\n| --- | --- | --- |\n");
-    for (key, what) in REFERENCE {
+    for (key, what) in reference() {
         let default = match get(&defaults, key) {
             Some(value) => format!("`{value}`"),
             None => "–".to_owned(),
@@ -295,7 +303,7 @@ const _: fn() = || {
 mod tests {
     use super::*;
 
-    fn mistakes(text: &str) -> Vec<(String, String)> {
+    pub(super) fn mistakes(text: &str) -> Vec<(String, String)> {
         let found = Config::from_text(text).unwrap_err();
         found.into_iter().map(|mistake| (mistake.key, mistake.message)).collect()
     }
@@ -399,7 +407,7 @@ mod tests {
         };
         check(max);
         check(max + 1);
-        let (_, row) = REFERENCE.iter().find(|(key, _)| *key == "hooks.attempts").unwrap();
+        let (_, row) = reference().find(|(key, _)| *key == "hooks.attempts").unwrap();
         assert!(row.ends_with(&format!("(1 to {max}).")), "{row}");
     }
 
@@ -474,7 +482,7 @@ mod tests {
         let mut leaves = Vec::new();
         collect_leaves("", &defaults, &mut leaves);
         for leaf in leaves {
-            let known = REFERENCE.iter().any(|(key, _)| *key == leaf);
+            let known = reference().any(|(key, _)| *key == leaf);
             assert!(known, "{leaf} is not in the reference");
         }
     }

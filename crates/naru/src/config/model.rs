@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::backend::Backend;
 use super::bridge::Bridge;
 use super::units::{Secret, Size, Span};
 
@@ -23,6 +24,7 @@ pub(crate) struct Config {
     pub(crate) channels: Channels,
     pub(crate) client: Client,
     pub(crate) stomp: Stomp,
+    pub(crate) backend: Backend,
     pub(crate) store: Store,
     pub(crate) retention: Retention,
     pub(crate) limits: Limits,
@@ -305,6 +307,7 @@ impl Default for Config {
             channels: Channels::default(),
             client: Client::default(),
             stomp: Stomp::default(),
+            backend: Backend::default(),
             store: Store::default(),
             retention: Retention::default(),
             limits: Limits::default(),

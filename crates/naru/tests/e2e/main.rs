@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+mod application;
+mod backend;
 mod bridge;
 mod channels;
 mod cli;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use naru_domain::{ChannelName, CloseReason};
+use naru_domain::{ChannelName, CloseReason, Timestamp};
 use naru_hub::{
     Client, Cut, Ending, Mark, Recover, SubscribeError, SubscribeSpec, Subscribed, Traits,
 };
@@ -69,6 +69,26 @@ pub(crate) struct AdviceBody {
     code: u32,
     /// For people.
     reason: String,
+}
+
+/// When connections run out.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct RefreshBody {
+    /// The user.
+    #[serde(default)]
+    user: String,
+    /// One connection of it.
+    #[serde(default)]
+    client: String,
+    /// Connections here have no sessions: one that is named fits none.
+    #[serde(default)]
+    session: String,
+    /// They have run out already.
+    #[serde(default)]
+    expired: bool,
+    /// When they run out, in seconds since 1970; 0 is never.
+    #[serde(default)]
+    expire_at: i64,
 }
 
 /// The connections that are meant: all of a user, or one of them.
@@ -145,6 +165,29 @@ pub(super) fn disconnect(chat: &Chat, body: &DisconnectBody) -> Outcome {
     for client in clients(chat, &body.user, &body.client) {
         if !body.whitelist.iter().any(|kept| **kept == *client.info().client) {
             client.close(&ending);
+        }
+    }
+    Ok(json!({}))
+}
+
+/// The last second of the year 9999: later moments are a mistake in the unit.
+const SECONDS_MAX: i64 = 253_402_300_799;
+
+pub(super) fn refresh(chat: &Chat, body: &RefreshBody, now: Timestamp) -> Outcome {
+    let expires_at = match body.expire_at {
+        0 => None,
+        seconds if (1..=SECONDS_MAX).contains(&seconds) => Some(Timestamp(seconds * 1_000)),
+        _ => return Err(BAD_REQUEST),
+    };
+    if !body.session.is_empty() {
+        return Ok(json!({}));
+    }
+    let is_over = body.expired || expires_at.is_some_and(|at| at <= now);
+    for client in clients(chat, &body.user, &body.client) {
+        if is_over {
+            client.close(&CloseReason::Expired.into());
+        } else {
+            client.outlet().expires(expires_at);
         }
     }
     Ok(json!({}))

@@ -7,6 +7,7 @@ mod channels;
 mod clients;
 mod history;
 mod publish;
+mod rpc;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,10 +25,11 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use self::channels::ChannelsBody;
-use self::clients::{DisconnectBody, SubscribeBody, WhoBody};
+use self::clients::{DisconnectBody, RefreshBody, SubscribeBody, WhoBody};
 use self::history::HistoryBody;
 pub(crate) use self::history::publication_view;
 use self::publish::PublishBody;
+use self::rpc::RpcBody;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::Body;
@@ -42,14 +44,20 @@ const MANY_MAX: usize = 1_000;
 /// Why a method has no result. The codes are those of the client protocol.
 struct Fault(u32, Cow<'static, str>);
 
-const INTERNAL: Fault = Fault(100, Cow::Borrowed("internal server error"));
-const UNKNOWN_CHANNEL: Fault = Fault(102, Cow::Borrowed("unknown channel"));
-const NOT_ALLOWED: Fault = Fault(103, Cow::Borrowed("permission denied"));
-const NOT_FOUND: Fault = Fault(104, Cow::Borrowed("method not found"));
-const LIMIT: Fault = Fault(106, Cow::Borrowed("limit exceeded"));
-const BAD_REQUEST: Fault = Fault(107, Cow::Borrowed("bad request"));
-const NOT_AVAILABLE: Fault = Fault(108, Cow::Borrowed("not available"));
-const UNRECOVERABLE: Fault = Fault(112, Cow::Borrowed("unrecoverable position"));
+impl Fault {
+    const fn new(code: u32, message: &'static str) -> Fault {
+        Fault(code, Cow::Borrowed(message))
+    }
+}
+
+const INTERNAL: Fault = Fault::new(100, "internal server error");
+const UNKNOWN_CHANNEL: Fault = Fault::new(102, "unknown channel");
+const NOT_ALLOWED: Fault = Fault::new(103, "permission denied");
+const NOT_FOUND: Fault = Fault::new(104, "method not found");
+const LIMIT: Fault = Fault::new(106, "limit exceeded");
+const BAD_REQUEST: Fault = Fault::new(107, "bad request");
+const NOT_AVAILABLE: Fault = Fault::new(108, "not available");
+const UNRECOVERABLE: Fault = Fault::new(112, "unrecoverable position");
 
 type Outcome = Result<Value, Fault>;
 
@@ -81,6 +89,8 @@ methods! {
     subscribe NODE_OPERATOR SubscribeBody, "Subscribes a user's connections to a channel";
     unsubscribe NODE_OPERATOR WhoBody, "Ends subscriptions of a user";
     disconnect NODE_OPERATOR DisconnectBody, "Ends connections of a user";
+    refresh NODE_OPERATOR RefreshBody, "Says when connections of a user run out";
+    rpc NODE_OPERATOR RpcBody, "Calls the application";
     presence NODE_VIEWER ChannelBody, "Who is in a channel";
     presence_stats NODE_VIEWER ChannelBody, "How many are in a channel";
     history NODE_VIEWER HistoryBody, "What a channel keeps";
@@ -211,6 +221,8 @@ async fn call(asked: &Asked<'_>, method: &str, body: &RawValue) -> Outcome {
         "subscribe" => clients::subscribe(chat, read(body)?).await,
         "unsubscribe" => clients::unsubscribe(chat, &read(body)?),
         "disconnect" => clients::disconnect(chat, &read(body)?),
+        "refresh" => clients::refresh(chat, &read(body)?, asked.api.services.clock.now()),
+        "rpc" => rpc::rpc(chat, &read(body)?).await,
         "presence" => channels::presence(chat, &read(body)?),
         "presence_stats" => channels::presence_stats(chat, &read(body)?),
         "history" => history::history(asked, read(body)?).await,
