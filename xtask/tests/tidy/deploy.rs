@@ -74,7 +74,8 @@ fn pods_and_images_agree_on_account_ports_and_folders() {
     let (user, group) = account.split_once(':').expect("user and group by number");
     assert_eq!((after(&pod, "runAsUser: "), after(&pod, "runAsGroup: ")), (user, group));
     assert_eq!(after(&pod, "fsGroup: "), group);
-    let defaults = read("crates/naru/src/config/model.rs");
+    let defaults =
+        ["model", "bridge"].map(|part| read(&format!("crates/naru/src/config/{part}.rs"))).concat();
     for (name, port) in [("http", "8080"), ("stomp", "61613"), ("bridge", "1490")] {
         assert!(defaults.contains(&format!("([127, 0, 0, 1], {port})")), "the default of {name}");
         assert!(
