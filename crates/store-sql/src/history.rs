@@ -96,17 +96,12 @@ async fn append(
     for (channel, publication) in &publications {
         tops.insert(channel, publication.position);
     }
-    let mut keys: HashMap<ChannelName, i64> = HashMap::with_capacity(tops.len());
-    for (channel, top) in tops {
-        keys.insert(channel.clone(), channel_key(sqlite, channel, top).await?);
-    }
-    let mut rest = publications.as_slice();
-    while !rest.is_empty() {
-        let (chunk, others) = rest.split_at(CHUNK.min(1 << rest.len().ilog2()));
-        rest = others;
+    let tops: Vec<_> = tops.into_iter().collect();
+    let keys = channel_keys(sqlite, &tops).await?;
+    for chunk in chunks(&publications) {
         let mut arguments = SqliteArguments::default();
         for (channel, publication) in chunk {
-            add(&mut arguments, keys.get(channel).copied())?;
+            add(&mut arguments, keys.get(channel.as_str()).copied())?;
             add(&mut arguments, rows::place(publication.position.offset)?)?;
             add(&mut arguments, publication.at.0)?;
             add(&mut arguments, publication.key.clone())?;
@@ -135,43 +130,66 @@ async fn trim(
     Ok(())
 }
 
-/// The channel's number, with its top moved to `top`. A new epoch is a new life: what was kept of the
-/// old one is forgotten.
-async fn channel_key(
+/// A batch in pieces of few sizes.
+fn chunks<T>(mut rest: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = CHUNK.min(1 << rest.len().checked_ilog2()?);
+        let (chunk, others) = rest.split_at(size);
+        rest = others;
+        Some(chunk)
+    })
+}
+
+/// The numbers of channels, with their tops moved. A new epoch is a new life: what was kept of the old
+/// one is forgotten.
+async fn channel_keys(
     sqlite: &mut SqliteConnection,
-    channel: &ChannelName,
-    top: Position,
-) -> Result<i64, JobError> {
-    // Epochs use all 64 bits; the database keeps the same bits with a sign.
-    let epoch = top.epoch.0.cast_signed();
-    let place = rows::place(top.offset)?;
-    let sql = "SELECT key, epoch FROM channels WHERE name = ?";
-    let known: Option<(i64, i64)> =
-        sqlx::query_as(sql).bind(channel.as_str()).fetch_optional(&mut *sqlite).await?;
-    let Some((key, known_epoch)) = known else {
-        let sql = "INSERT INTO channels (name, epoch, top) VALUES (?, ?, ?)";
-        let query = sqlx::query(sql).bind(channel.as_str()).bind(epoch).bind(place);
-        return Ok(query.execute(sqlite).await?.last_insert_rowid());
-    };
-    if known_epoch == epoch {
-        sqlx::query("UPDATE channels SET top = max(top, ?) WHERE key = ?")
-            .bind(place)
-            .bind(key)
-            .execute(sqlite)
-            .await?;
-    } else {
-        sqlx::query("DELETE FROM publications WHERE channel = ?")
-            .bind(key)
-            .execute(&mut *sqlite)
-            .await?;
-        sqlx::query("UPDATE channels SET epoch = ?, top = ? WHERE key = ?")
-            .bind(epoch)
-            .bind(place)
-            .bind(key)
-            .execute(sqlite)
-            .await?;
+    tops: &[(&ChannelName, Position)],
+) -> Result<HashMap<String, i64>, JobError> {
+    let mut keys = HashMap::with_capacity(tops.len());
+    for chunk in chunks(tops) {
+        let mut arguments = SqliteArguments::default();
+        for (channel, top) in chunk {
+            add(&mut arguments, channel.as_str().to_owned())?;
+            // Epochs use all 64 bits; the database keeps the same bits with a sign.
+            add(&mut arguments, top.epoch.0.cast_signed())?;
+            add(&mut arguments, rows::place(top.offset)?)?;
+        }
+        let sql = format!(
+            "INSERT INTO channels (name, epoch, top) VALUES {} ON CONFLICT (name) DO UPDATE SET top = \
+             CASE WHEN epoch = excluded.epoch THEN max(top, excluded.top) ELSE top END \
+             RETURNING key, name, epoch",
+            repeat(chunk.len(), "(?,?,?)")
+        );
+        let query = sqlx::query_as_with(AssertSqlSafe(sql), arguments);
+        let known: Vec<(i64, String, i64)> = query.fetch_all(&mut *sqlite).await?;
+        for (key, name, epoch) in known {
+            let top = chunk.iter().find(|(channel, _)| channel.as_str() == name);
+            if let Some((_, top)) = top.filter(|(_, top)| top.epoch.0.cast_signed() != epoch) {
+                begin_anew(sqlite, key, *top).await?;
+            }
+            keys.insert(name, key);
+        }
     }
-    Ok(key)
+    Ok(keys)
+}
+
+async fn begin_anew(
+    sqlite: &mut SqliteConnection,
+    key: i64,
+    top: Position,
+) -> Result<(), JobError> {
+    sqlx::query("DELETE FROM publications WHERE channel = ?")
+        .bind(key)
+        .execute(&mut *sqlite)
+        .await?;
+    sqlx::query("UPDATE channels SET epoch = ?, top = ? WHERE key = ?")
+        .bind(top.epoch.0.cast_signed())
+        .bind(rows::place(top.offset)?)
+        .bind(key)
+        .execute(sqlite)
+        .await?;
+    Ok(())
 }
 
 type Loaded = Option<(Epoch, Offset, Vec<Arc<Publication>>)>;

@@ -76,7 +76,7 @@ pub(super) struct Talk<S> {
     pub(super) decoder: Decoder,
     pub(super) session: Session,
     pub(super) party: Option<Box<Party>>,
-    /// SENDs of the piece that is being read, with their receipts: they are on their way together, so that
+    /// SENDs that came in one go, with their receipts: they are on their way together, so that
     /// the bus can keep them together. Never locked: it only makes the whole shareable.
     sending: Mutex<Vec<(Option<Box<str>>, Sending)>>,
     /// What was read together with the handshake.
@@ -93,6 +93,8 @@ enum Event {
     Heard(Heard),
     Alarm,
     MayReadAgain,
+    /// The client has nothing more to say for now.
+    NothingMore,
     /// What waited was written, and a subscription that is behind can go on.
     MayCatchUp,
     Lost,
@@ -143,6 +145,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             Ok(()) => self.talk().await,
             Err(end) => end,
         };
+        // What was taken is answered before the last words; why that fails is not the client's end.
+        drop(self.finish_sending().await);
         drop(self.save_positions().await);
         // Whoever publishes must not find a client that is going.
         let party = self.party.take();
@@ -187,6 +191,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let event = self.poll_outside(cx);
+        if event.is_pending() && !self.sending.get_mut().is_empty() {
+            return Poll::Ready(Event::NothingMore);
+        }
+        event
+    }
+
+    fn poll_outside(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Poll::Ready(bits) = self.out.poll_bits(cx) {
             return Poll::Ready(Event::Bits(bits));
         }
@@ -229,6 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             }
             Event::Heard(Heard::Alive) => self.heard(),
             Event::MayReadAgain => {}
+            Event::NothingMore => self.finish_sending().await?,
             Event::MayCatchUp => self.catch_up_all().await.map_err(|trouble| trouble.end(None))?,
             Event::Alarm => self.on_alarm().await?,
             Event::Heard(Heard::Ended) => return Err(End::quiet(CloseReason::PeerClosed)),
@@ -278,8 +291,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     /// A piece of the stream: frames, or parts of them.
     async fn on_bytes(&mut self, bytes: Bytes) -> Result<(), End> {
         let read = self.on_frames(&bytes).await;
-        // What came before something unusable is done and answered.
-        self.finish_sending().await?;
+        if read.is_err() {
+            // What came before something unusable is done and answered.
+            self.finish_sending().await?;
+        }
         let count = read?;
         self.set_alarm();
         let options = &self.shared.options;
