@@ -1,8 +1,12 @@
 //! What a Centrifuge client asks for once it is known: publishing, history, presence, calls.
 
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
+use futures_util::poll;
 use naru_domain::ports::{BusError, Post, PublishVerdict};
 use naru_domain::{ChannelName, PartyInfo, PublicationMeta};
 use naru_hub::access::{Asker, Granted, Namespace};
@@ -18,9 +22,18 @@ use super::connection::{End, Talk, bad_request};
 use super::outlet::{self, client_info};
 use super::subscribe::refused_name;
 
+/// Publications of one connection that are on their way at a time.
+const PUBLISHING_MAX: usize = 256;
+
+/// A publication on its way to the bus, which answers when it has it.
+pub(super) type Publishing = Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send>>;
+
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     /// A command of a client that has said who it is.
     pub(super) async fn on_command(&mut self, id: u32, request: Request) -> Result<(), End> {
+        if !matches!(request, Request::Publish(_) | Request::Pong) {
+            self.finish_publishing().await?;
+        }
         let done = match request {
             Request::Pong => {
                 return if self.outlet.ponged() { Ok(()) } else { Err(bad_request()) };
@@ -30,7 +43,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             Request::Unsubscribe { channel } => return self.unsubscribe(id, &channel),
             Request::Refresh(request) => return self.refresh(id, &request.token),
             Request::SubRefresh(request) => return self.sub_refresh(id, request),
-            Request::Publish(request) => self.publish(id, request).await,
+            Request::Publish(request) => return self.on_publish(id, request).await,
             Request::Presence { channel } => self.presence(id, &channel),
             Request::PresenceStats { channel } => self.presence_stats(id, &channel),
             Request::History(request) => self.history(id, request).await,
@@ -65,7 +78,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         Ok((channel, namespace, Asker { user: &party.caller.user, is_subscribed, granted }))
     }
 
-    async fn publish(&self, id: u32, request: PublishRequest) -> Result<(), Denied> {
+    async fn on_publish(&mut self, id: u32, request: PublishRequest) -> Result<(), End> {
+        match self.publish(request).await {
+            Ok(Some(publishing)) => self.publishing.get_mut().push((id, publishing)),
+            Ok(None) if self.publishing.get_mut().is_empty() => {
+                return self.answer(id, Answer::Publish);
+            }
+            Ok(None) => self.publishing.get_mut().push((id, Box::pin(ready(Ok(()))))),
+            Err(denied) => {
+                self.finish_publishing().await?;
+                return self.deny(id, denied);
+            }
+        }
+        if self.publishing.get_mut().len() >= PUBLISHING_MAX {
+            self.finish_publishing().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the publications that are on their way, and answers them in their order.
+    pub(super) async fn finish_publishing(&mut self) -> Result<(), End> {
+        for (id, publishing) in std::mem::take(self.publishing.get_mut()) {
+            match publishing.await {
+                Ok(()) => self.answer(id, Answer::Publish)?,
+                Err(error) => self.deny(id, publish_error(error))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to publish; `None` if that is done already. What comes later is begun later, so the order
+    /// holds.
+    async fn publish(&self, request: PublishRequest) -> Result<Option<Publishing>, Denied> {
         let (channel, namespace, asker) = self.place(&request.channel)?;
         let Some(party) = &self.party else { return Err(Denied::End(bad_request())) };
         if request.kind != 0 {
@@ -91,12 +135,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
         };
         let publisher = party.connected.client().info().clone();
         let post = post(request.data, verdict, publisher, namespace.delta_publish);
-        let published = self.shared.hub.publish(&channel, post).await;
-        published.map_err(|error| match error {
-            PublishError::Bus(error) => bus_error(&error),
-            PublishError::Owner(error) => owner_error(error),
-        })?;
-        self.answer(id, Answer::Publish).map_err(Denied::End)
+        let hub = self.shared.hub.clone();
+        let mut publishing: Publishing =
+            Box::pin(async move { hub.publish(&channel, post).await.map(drop) });
+        match poll!(publishing.as_mut()) {
+            Poll::Ready(Ok(())) => Ok(None),
+            Poll::Ready(Err(error)) => Err(publish_error(error)),
+            Poll::Pending => Ok(Some(publishing)),
+        }
     }
 
     fn presence(&self, id: u32, channel: &str) -> Result<(), Denied> {
@@ -191,6 +237,13 @@ fn post(data: Bytes, verdict: PublishVerdict, publisher: PartyInfo, is_delta: bo
         meta: Some(Arc::new(meta)),
         key: verdict.idempotency_key.map(Arc::from),
         skip_history: verdict.skip_history,
+    }
+}
+
+fn publish_error(error: PublishError) -> Denied {
+    match error {
+        PublishError::Bus(error) => bus_error(&error),
+        PublishError::Owner(error) => owner_error(error),
     }
 }
 

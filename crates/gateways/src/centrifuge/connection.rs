@@ -15,11 +15,13 @@ use naru_wire::centrifuge::{
     self as wire, Answer, DisconnectCode, FrameLimits, Protocol, Reply, ReplyError, Request,
 };
 use naru_wire::ws::WsError;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use super::commands::Publishing;
 use super::emulation::Emulated;
 use super::outlet::{ClientOutlet, frame};
 use super::{ClientGateway, Opening, Shared};
@@ -76,6 +78,9 @@ pub(super) struct Talk<S> {
     pub(super) emulated: Option<Box<Emulated>>,
     pub(super) party: Option<Box<Party>>,
     rate: FrameRate,
+    /// What the client published in one go, with the ids of its commands: it is on its way together, so
+    /// that the bus can keep it together. Never locked: that only makes the whole shareable.
+    pub(super) publishing: Mutex<Vec<(u32, Publishing)>>,
     /// Set while reading is paused, or until the next thing of this client runs out.
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -112,6 +117,8 @@ enum Event {
     Ws(WsEvent),
     Alarm,
     MayReadAgain,
+    /// The client has nothing more to say for now.
+    NothingMore,
     Lost,
 }
 
@@ -134,6 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             emulated,
             party: None,
             rate: FrameRate::new(Instant::now()),
+            publishing: Mutex::default(),
             pause: None,
         })
     }
@@ -147,6 +155,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             Ok(()) => self.talk().await,
             Err(ending) => ending,
         };
+        // What was taken is answered before the last words; why that fails is not the client's end.
+        drop(self.finish_publishing().await);
         // Whoever publishes must not find a client that is going.
         let party = self.party.take();
         let reason = ending.reason;
@@ -185,6 +195,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let event = self.poll_outside(cx);
+        if event.is_pending() && !self.publishing.get_mut().is_empty() {
+            return Poll::Ready(Event::NothingMore);
+        }
+        event
+    }
+
+    fn poll_outside(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         if let Poll::Ready(bits) = self.out.poll_bits(cx) {
             return Poll::Ready(Event::Bits(bits));
         }
@@ -232,6 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Talk<S> {
             Event::Ws(WsEvent::Failed(error)) => Err(failed(error).into()),
             Event::Ws(WsEvent::Lost(_)) | Event::Lost => Err(CloseReason::ConnectionLost.into()),
             Event::Alarm => self.on_alarm().await,
+            Event::NothingMore => self.finish_publishing().await,
         }
     }
 
