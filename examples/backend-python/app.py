@@ -78,8 +78,8 @@ class Application:
         return result(expire_at=int(self.clock()) + SESSION_SECONDS)
 
     def subscribe(self, request, headers):
-        """May it enter? `room:staff` is for some only."""
-        if request["channel"] == "room:staff" and request["user"] not in FRIENDS_OF_STAFF:
+        """May it enter? `hall:staff` is for some only."""
+        if request["channel"] == "hall:staff" and request["user"] not in FRIENDS_OF_STAFF:
             return error(403, "this room is for staff")
         return result(data={"welcome": request["channel"]})
 
@@ -175,7 +175,7 @@ secret = "{secret}"
 http_headers = ["Cookie"]
 {endpoints}
 
-[channels.namespaces.room]
+[channels.namespaces.hall]
 subscribe_proxy_enabled = true
 publish_proxy_enabled = true
 """

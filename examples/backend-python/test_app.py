@@ -58,7 +58,7 @@ class ApplicationTest(unittest.TestCase):
         self.assertEqual(self.ask("connect")["disconnect"]["code"], 4501)
 
     def test_a_room_may_be_closed_to_some(self):
-        staff = {"channel": "room:staff"}
+        staff = {"channel": "hall:staff"}
         self.assertIn("result", self.ask("subscribe", user="ann", **staff))
         self.assertEqual(self.ask("subscribe", user="eve", **staff)["error"]["code"], 403)
 
@@ -194,11 +194,11 @@ class NaruTest(unittest.TestCase):
     def test_a_chat_goes_through_it(self):
         ann = Client(self.address, "Cookie: session=ann\r\n")
         self.assertIn("connect", ann.ask(connect={}))
-        entered = ann.ask(subscribe={"channel": "room:staff"})
-        self.assertEqual(entered["subscribe"]["data"], {"welcome": "room:staff"})
-        shouted = ann.ask(publish={"channel": "room:staff", "data": {"text": "HELLO"}})
+        entered = ann.ask(subscribe={"channel": "hall:staff"})
+        self.assertEqual(entered["subscribe"]["data"], {"welcome": "hall:staff"})
+        shouted = ann.ask(publish={"channel": "hall:staff", "data": {"text": "HELLO"}})
         self.assertEqual(shouted["error"]["code"], 422)
-        self.assertIn("publish", ann.ask(publish={"channel": "room:staff", "data": {"text": " hi"}}))
+        self.assertIn("publish", ann.ask(publish={"channel": "hall:staff", "data": {"text": " hi"}}))
         self.assertEqual(ann.ask(rpc={"method": "who"})["rpc"]["data"], {"users": ["ann"]})
         self.assertEqual(self.call("who", {})["result"]["data"], {"users": ["ann"]})
         self.assertEqual(self.call("ban", {"user": "eve"})["result"]["data"], {})

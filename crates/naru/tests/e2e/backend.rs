@@ -28,13 +28,13 @@ fn answers(asked: &Asked) -> Value {
         }
         "/connect" => json!({"disconnect": {"code": 4501, "reason": "unauthorized"}}),
         "/refresh" => json!({"result": {"expire_at": now_ms() / 1_000 + 3_600}}),
-        "/subscribe" if body["channel"] == "room:closed" => {
+        "/subscribe" if body["channel"] == "hall:closed" => {
             json!({"error": {"code": 403, "message": "not this room"}})
         }
         "/subscribe" => json!({"result": {
             "expire_at": now_ms() / 1_000 + 1, "info": {"seat": 1}, "data": {"topic": "tea"}, "override": {"presence": {"value": true}},
         }}),
-        "/sub_refresh" if body["channel"] == "room:short" => json!({"result": {"expired": true}}),
+        "/sub_refresh" if body["channel"] == "hall:short" => json!({"result": {"expired": true}}),
         "/sub_refresh" => json!({"result": {"expire_at": now_ms() / 1_000 + 3_600}}),
         "/publish" if body["data"]["text"] == "bad" => {
             json!({"error": {"code": 400, "message": "mind your words"}})
@@ -55,7 +55,7 @@ fn server(application: &Application) -> Server {
         "backend.secret=a secret of the application".to_owned(),
         r#"backend.http_headers=["Cookie"]"#.to_owned(),
         "backend.include_connection_meta=true".to_owned(),
-        "channels.namespaces.room={subscribe_proxy_enabled=true,publish_proxy_enabled=true,\
+        "channels.namespaces.hall={subscribe_proxy_enabled=true,publish_proxy_enabled=true,\
          sub_refresh_proxy_enabled=true,allow_presence_for_subscriber=true}"
             .to_owned(),
         "channels.namespaces.free={allow_subscribe_for_client=true,allow_publish_for_client=true}"
@@ -178,17 +178,17 @@ fn a_centrifuge_client_lives_by_what_the_application_says() {
     assert_eq!((&asked.body["name"], &asked.body["data"]), (&json!("js"), &json!({"a": 1})));
     assert!(asked.header("naru-signature").is_some_and(|header| header.starts_with("t=")));
 
-    let joined = ann.ask(&json!({"subscribe": {"channel": "room:a"}}));
+    let joined = ann.ask(&json!({"subscribe": {"channel": "hall:a"}}));
     assert_eq!(joined["subscribe"]["data"], json!({"topic": "tea"}), "{joined}");
     assert!(joined["subscribe"].get("ttl").is_none(), "it is not the client who refreshes");
-    let present = ann.ask(&json!({"presence": {"channel": "room:a"}}));
+    let present = ann.ask(&json!({"presence": {"channel": "hall:a"}}));
     assert_eq!(present["error"]["code"], 108, "the namespace has none: {present}");
-    let refused = ann.ask(&json!({"subscribe": {"channel": "room:closed"}}));
+    let refused = ann.ask(&json!({"subscribe": {"channel": "hall:closed"}}));
     assert_eq!(refused["error"], json!({"code": 403, "message": "not this room"}));
 
-    let refused = ann.ask(&json!({"publish": {"channel": "room:a", "data": {"text": "bad"}}}));
+    let refused = ann.ask(&json!({"publish": {"channel": "hall:a", "data": {"text": "bad"}}}));
     assert_eq!(refused["error"], json!({"code": 400, "message": "mind your words"}));
-    ann.send(&json!({"id": 90, "publish": {"channel": "room:a", "data": {"text": "good"}}}));
+    ann.send(&json!({"id": 90, "publish": {"channel": "hall:a", "data": {"text": "good"}}}));
     let heard = ann.push();
     assert_eq!(heard["pub"]["data"], json!({"text": "changed"}), "{heard}");
     assert_eq!(heard["pub"]["tags"], json!({"by": "app"}));
@@ -204,10 +204,10 @@ fn a_centrifuge_client_lives_by_what_the_application_says() {
     assert_eq!(application.wait_for("/refresh", 1).body["user"], "ann");
     let called = ann.ask(&json!({"rpc": {"method": "still", "data": {}}}));
     assert_eq!(called["rpc"]["data"]["method"], "still", "it went on");
-    assert_eq!(application.wait_for("/sub_refresh", 1).body["channel"], "room:a");
-    ann.ask(&json!({"subscribe": {"channel": "room:short"}}));
+    assert_eq!(application.wait_for("/sub_refresh", 1).body["channel"], "hall:a");
+    ann.ask(&json!({"subscribe": {"channel": "hall:short"}}));
     let ended = ann.push();
-    assert_eq!(ended["channel"], "room:short", "{ended}");
+    assert_eq!(ended["channel"], "hall:short", "{ended}");
     assert_eq!(ended["unsubscribe"]["code"], 2501);
 
     drop(ann);
@@ -238,8 +238,8 @@ fn while_the_application_is_away_clients_get_a_temporary_error_and_the_rest_goes
     let temporary = json!({"code": 100, "message": "internal server error", "temporary": true});
     for command in [
         json!({"rpc": {"method": "who", "data": {}}}),
-        json!({"subscribe": {"channel": "room:a"}}),
-        json!({"publish": {"channel": "room:a", "data": {}}}),
+        json!({"subscribe": {"channel": "hall:a"}}),
+        json!({"publish": {"channel": "hall:a", "data": {}}}),
     ] {
         assert_eq!(ann.ask(&command)["error"], temporary, "{command}");
     }
@@ -331,9 +331,9 @@ fn a_stomp_client_lives_by_what_the_application_says() {
     let asked = application.wait_for("/connect", 1);
     assert_eq!((&asked.body["name"], &asked.body["version"]), (&json!("stomp"), &json!("1.2")));
     assert_eq!(asked.header("cookie"), Some("flavour=oat"), "what CONNECT says is passed on");
-    bo.send("SUBSCRIBE\nid:1\ndestination:/topic/room:a\nreceipt:r1\n\n");
+    bo.send("SUBSCRIBE\nid:1\ndestination:/topic/hall:a\nreceipt:r1\n\n");
     assert!(bo.next().starts_with("RECEIPT\n"));
-    bo.send("SEND\ndestination:/topic/room:a\n\nhello");
+    bo.send("SEND\ndestination:/topic/hall:a\n\nhello");
     let heard = bo.next();
     assert!(heard.ends_with(r#"{"text":"changed"}"#), "{heard}");
     assert_eq!(application.wait_for("/publish", 1).body["b64data"], "aGVsbG8=");
@@ -348,12 +348,12 @@ fn a_stomp_client_lives_by_what_the_application_says() {
     assert!(head.contains("correlation-id:7"), "{head}");
     application.wait_for("/refresh", 1);
     application.wait_for("/sub_refresh", 1);
-    bo.send("SEND\ndestination:/topic/room:a\n\nstill here");
+    bo.send("SEND\ndestination:/topic/hall:a\n\nstill here");
     assert!(bo.next().ends_with(r#"{"text":"changed"}"#), "both went on after they had run out");
     assert_eq!((&body["method"], &body["user"]), (&json!("who/am/i"), &json!("bo")));
 
     let mut other = Stomp::connected(server.stomp);
-    other.send("SUBSCRIBE\nid:1\ndestination:/topic/room:closed\n\n");
+    other.send("SUBSCRIBE\nid:1\ndestination:/topic/hall:closed\n\n");
     let error = other.next();
     assert!(error.contains("code:forbidden") && error.contains("not this room"), "{error}");
 
