@@ -9,8 +9,8 @@ use naru_wire::stomp::{Command, Decoder, Event, Frame, Limits, Version, encode_c
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -19,8 +19,6 @@ use crate::node::{Door, Site};
 
 /// Whoever hears nothing for so long takes the link for dead; servers speak at least every 25 s.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Before a client comes back.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// What a reader has of a channel.
 #[derive(Default)]
@@ -100,7 +98,6 @@ impl Reader {
             if let Some(mut client) = Centrifuge::connect(&self.site).await {
                 self.follow_centrifuge(&mut client).await;
             }
-            sleep(PAUSE).await;
         }
     }
 
@@ -134,7 +131,6 @@ impl Reader {
             if let Some(mut client) = Stomp::connect(&self.site).await {
                 self.follow_stomp(&mut client).await;
             }
-            sleep(PAUSE).await;
         }
     }
 
@@ -201,8 +197,31 @@ fn published(seen: &mut Seen, publication: &Value) {
     seen.publication(publication["offset"].as_u64().unwrap(), &publication["data"].to_string());
 }
 
-/// What publishers were told.
-pub(crate) type Acknowledged = Arc<Mutex<Vec<(&'static str, String)>>>;
+/// What publishers were told: channels and texts.
+#[derive(Clone)]
+pub(crate) struct Acknowledged(Arc<watch::Sender<Vec<(&'static str, String)>>>);
+
+impl Acknowledged {
+    pub(crate) fn none() -> Acknowledged {
+        Acknowledged(Arc::new(watch::Sender::new(Vec::new())))
+    }
+
+    fn add(&self, channel: &'static str, text: String) {
+        self.0.send_modify(|all| all.push((channel, text)));
+    }
+
+    pub(crate) fn all(&self) -> Vec<(&'static str, String)> {
+        self.0.borrow().clone()
+    }
+
+    /// Waits until so many more are.
+    pub(crate) async fn more(&self, count: usize) {
+        let mut changes = self.0.subscribe();
+        let goal = changes.borrow().len() + count;
+        // The sender is ours, so it does not go before us.
+        drop(changes.wait_for(|all| all.len() >= goal).await);
+    }
+}
 
 /// Says each text until it is acknowledged, always with the same key.
 pub(crate) async fn publish_with_keys(
@@ -214,10 +233,7 @@ pub(crate) async fn publish_with_keys(
     let destination = format!("/topic/{channel}");
     let mut texts = texts.into_iter().peekable();
     while texts.peek().is_some() {
-        let Some(mut client) = Stomp::connect(&site).await else {
-            sleep(PAUSE).await;
-            continue;
-        };
+        let Some(mut client) = Stomp::connect(&site).await else { continue };
         while let Some(text) = texts.peek() {
             let headers = [
                 ("destination", destination.as_str()),
@@ -231,9 +247,8 @@ pub(crate) async fn publish_with_keys(
             let told = client.next().await;
             let Some(frame) = told.filter(|frame| frame.command == Command::Receipt) else { break };
             assert_eq!(frame.header("receipt-id"), Some(text.as_str()));
-            acknowledged.lock().push((channel, body));
+            acknowledged.add(channel, body);
             texts.next();
-            sleep(Duration::from_millis(site.random(0..400))).await;
         }
     }
 }
@@ -252,23 +267,19 @@ pub(crate) async fn publish_once(
                 Some(client) => break client,
                 None => client = Centrifuge::connect(&site).await,
             }
-            if client.is_none() {
-                sleep(PAUSE).await;
-            }
         };
         let publish = json!({ "id": 3, "publish": { "channel": channel, "data": text } });
         if connected.send(publish).await.is_some() {
             while let Some(said) = connected.next().await {
                 if said["id"] == 3 {
                     if said.get("error").is_none() {
-                        acknowledged.lock().push((channel, json!(text).to_string()));
+                        acknowledged.add(channel, json!(text).to_string());
                     }
                     client = Some(connected);
                     break;
                 }
             }
         }
-        sleep(Duration::from_millis(site.random(0..400))).await;
     }
 }
 

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use naru_testkit::bus_contract::Fault;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::timeout;
 
 use clients::{Acknowledged, Reader, publish_once, publish_with_keys};
 use node::{KEPT, SHORT, Site};
@@ -83,7 +83,7 @@ fn run(seed: u64) -> Told {
 async fn live(seed: u64) -> Told {
     let site = Arc::new(Site::new(seed));
     site.start().await;
-    let acknowledged = Acknowledged::default();
+    let acknowledged = Acknowledged::none();
     let mut readers = Vec::new();
     let mut reading = JoinSet::new();
     for channel in [KEPT, SHORT] {
@@ -103,7 +103,7 @@ async fn live(seed: u64) -> Told {
         publishing.spawn(publish_once(site.clone(), channel, once, acknowledged.clone()));
     }
     tokio::select! {
-        () = trouble(&site) => unreachable!("there is always more"),
+        () = trouble(&site, &acknowledged) => unreachable!("there is always more"),
         () = all(&mut publishing) => {}
         () = all(&mut reading) => unreachable!("readers read on"),
     }
@@ -133,18 +133,20 @@ async fn all(tasks: &mut JoinSet<()>) {
 }
 
 /// What goes wrong on the server's side.
-async fn trouble(site: &Site) {
+async fn trouble(site: &Site, acknowledged: &Acknowledged) {
     loop {
-        sleep(Duration::from_millis(site.random(0..4_000))).await;
+        acknowledged.more(usize::try_from(site.random(0..8)).unwrap()).await;
+        // Not only in the moment of an answer.
+        turns(site).await;
         match site.random(0..8) {
             0 => {
                 site.stop().await;
-                sleep(Duration::from_millis(site.random(0..3_000))).await;
+                turns(site).await;
                 site.start().await;
             }
             1 => {
                 site.crash().await;
-                sleep(Duration::from_millis(site.random(0..3_000))).await;
+                turns(site).await;
                 site.start().await;
             }
             2 => site.expire(SHORT).await,
@@ -152,6 +154,13 @@ async fn trouble(site: &Site) {
             4 => site.ledger.store.fail_next(Fault::KeepAndRefuse),
             _ => {}
         }
+    }
+}
+
+/// Lets others do something.
+async fn turns(site: &Site) {
+    for _ in 0..site.random(0..40) {
+        yield_now().await;
     }
 }
 
@@ -175,7 +184,7 @@ fn judge(site: &Site, readers: &[Reader], acknowledged: &Acknowledged) -> Told {
             told.gaps += seen.gaps.len();
         });
     }
-    for (channel, text) in acknowledged.lock().iter() {
+    for (channel, text) in &acknowledged.all() {
         let count = truths[channel].values().filter(|kept| *kept == text).count();
         assert!(count >= 1, "{text} was acknowledged and is nowhere");
         assert!(*channel != KEPT || count == 1, "{text} stands in the channel {count} times");

@@ -28,8 +28,9 @@ use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::sync::watch;
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A history that no run outgrows, and one that every longer absence does.
@@ -108,6 +109,8 @@ struct Node {
 pub(crate) struct Site {
     pub(crate) ledger: Arc<Ledger>,
     node: tokio::sync::Mutex<Option<Node>>,
+    /// Whether there is a node: clients that come back wait for it.
+    is_up: watch::Sender<bool>,
     rng: Mutex<StdRng>,
     /// From now on links hold.
     calm: CancellationToken,
@@ -125,6 +128,7 @@ impl Site {
         Site {
             ledger: Arc::default(),
             node: tokio::sync::Mutex::new(None),
+            is_up: watch::Sender::new(false),
             rng: Mutex::new(StdRng::seed_from_u64(seed)),
             calm: CancellationToken::new(),
         }
@@ -137,11 +141,13 @@ impl Site {
     pub(crate) async fn start(&self) {
         let node = Node::start(Arc::clone(&self.ledger));
         *self.node.lock().await = Some(node);
+        self.is_up.send_replace(true);
     }
 
     /// As by SIGTERM: everybody is told.
     pub(crate) async fn stop(&self) {
         if let Some(mut node) = self.node.lock().await.take() {
+            self.is_up.send_replace(false);
             node.stop.cancel();
             // Links that swallow everything are given up like dead peers.
             let _gave_up = timeout(Duration::from_secs(20), node.ended()).await;
@@ -154,6 +160,7 @@ impl Site {
     /// come there or not.
     pub(crate) async fn crash(&self) {
         if let Some(mut node) = self.node.lock().await.take() {
+            self.is_up.send_replace(false);
             if self.random(0..2) == 0 {
                 let is_kept = self.random(0..2) == 0;
                 let fault = if is_kept { Fault::KeepAndRefuse } else { Fault::Refuse };
@@ -186,8 +193,9 @@ impl Site {
         self.calm.cancel();
     }
 
-    /// A link to the server; `None` while it is down.
+    /// A link to the server, once it is up; `None` if it goes down that moment.
     pub(crate) async fn connect(&self, door: Door) -> Option<DuplexStream> {
+        self.is_up.subscribe().wait_for(|is_up| *is_up).await.ok()?;
         let mut node = self.node.lock().await;
         let node = node.as_mut()?;
         let (near, here) = duplex(4 * 1024);
@@ -346,7 +354,9 @@ async fn one_way(
         let most = rng.random_range(1..=piece.len());
         let Ok(count @ 1..) = from.read(&mut piece[..most]).await else { return };
         if rng.random_range(0..4) == 0 {
-            sleep(Duration::from_millis(rng.random_range(0..30))).await;
+            for _ in 0..rng.random_range(0..20) {
+                yield_now().await;
+            }
         }
         let count = (count as u64).min(left.load(Relaxed));
         left.fetch_sub(count, Relaxed);
