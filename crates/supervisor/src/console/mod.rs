@@ -1,0 +1,1 @@
+//! What games print: followed, bounded, searched, masked, matched against patterns.

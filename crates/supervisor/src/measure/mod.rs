@@ -1,0 +1,1 @@
+//! What wards cost, from cumulative counters; windows, packed history, our own budget and what we take from games.

@@ -1,0 +1,1 @@
+//! When things happen to wards by the clock: cron expressions, conditions, countdowns. Pure.
