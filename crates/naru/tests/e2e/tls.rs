@@ -133,3 +133,39 @@ fn the_command_line_reaches_an_api_behind_tls() {
     assert_eq!(run(&["--api-ca", &file(dir.path(), "cert.pem"), "devices", "list"]), Some(0));
     assert_eq!(run(&["devices", "list"]), Some(3), "an unknown certificate is not trusted");
 }
+
+#[test]
+fn a_stomp_client_speaks_over_tls_and_one_without_it_is_turned_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let certificate = Certificate::write(dir.path());
+    let user = r#"users=[{name="ann",password="correct horse",role="admin"}]"#;
+    let cert = format!("stomp.tls_certificate={}", file(dir.path(), "cert.pem"));
+    let key = format!("stomp.tls_key={}", file(dir.path(), "key.pem"));
+    let open = "channels.default={allow_subscribe_for_client=true,allow_publish_for_client=true}";
+    let server = Server::with(&[user, open, &cert, &key]);
+    let mut stream = certificate.connect(server.stomp).expect("TLS");
+    for frame in [
+        "CONNECT\naccept-version:1.2\nlogin:ann\npasscode:correct horse\n\n\0",
+        "SUBSCRIBE\nid:1\ndestination:/topic/over-tls\nreceipt:subscribed\n\n\0",
+        "SEND\ndestination:/topic/over-tls\n\nunder the tunnel\0",
+    ] {
+        stream.write_all(frame.as_bytes()).unwrap();
+    }
+    let mut reader = BufReader::new(stream);
+    let mut frames = std::iter::repeat_with(|| {
+        let mut frame = Vec::new();
+        reader.read_until(0, &mut frame).unwrap();
+        String::from_utf8(frame).unwrap()
+    });
+    let message = frames.find(|frame| !frame.contains("CONNECTED") && !frame.contains("RECEIPT"));
+    let message = message.expect("a frame");
+    assert!(message.contains("MESSAGE\n") && message.contains("under the tunnel"), "{message}");
+
+    let mut plain = TcpStream::connect(server.stomp).unwrap();
+    plain.set_read_timeout(Some(SOON)).unwrap();
+    plain.write_all(b"CONNECT\naccept-version:1.2\n\n\0").unwrap();
+    let mut answer = Vec::new();
+    // A reset is as good an end as a closed stream.
+    drop(std::io::Read::read_to_end(&mut plain, &mut answer));
+    assert!(!answer.starts_with(b"CONNECTED"), "{answer:?}");
+}
