@@ -174,8 +174,8 @@ pub struct NodeDescription {
 pub struct Services {
     /// The store.
     pub ports: Ports,
-    /// The operator's actions.
-    pub control: Arc<dyn Control>,
+    /// The operator's actions on bots and phones, if this node has any.
+    pub control: Option<Arc<dyn Control>>,
     /// Log levels.
     pub logs: Arc<dyn LogControl>,
     /// What the probes ask.

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::auth::{Auth, Caller, Moment};
 use crate::bottleneck::Watch;
+use crate::control::Control;
 use crate::error::{ApiError, Code};
 use crate::keyed::{Buckets, BulkAlarm};
 use crate::mask;
@@ -67,6 +68,12 @@ impl Api {
             services,
             options,
         }))
+    }
+
+    /// The bots' side, on nodes that have it.
+    pub(crate) fn control(&self) -> Result<&Arc<dyn Control>, ApiError> {
+        let absent = || ApiError::new(Code::NoSuchRoute, "this node looks after wards only");
+        self.services.control.as_ref().ok_or_else(absent)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -174,7 +174,7 @@ impl Node {
         metrics.extend(application.as_ref().map(chat::Application::metrics));
         let services = Services {
             ports: admin_ports,
-            control: Arc::new(BotsControl::new(bots.clone(), hub.clone())),
+            control: Some(Arc::new(BotsControl::new(bots.clone(), hub.clone()))),
             logs: Arc::new(PolicyControl::new(policy.clone(), Arc::clone(&clock))),
             health: Arc::clone(&health) as _,
             metrics,

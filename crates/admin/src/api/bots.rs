@@ -128,7 +128,7 @@ async fn change(
     let document = serde_json::Value::Object(change.settings).to_string();
     // Settings may hold secrets: the record says which fields there are, not what is in them.
     let detail = json!({ "revision": revision, "bytes": document.len() });
-    let work = api.services.control.set_settings(&bot, &document, revision);
+    let work = api.control()?.set_settings(&bot, &document, revision);
     let object = format!("bot:{name}");
     let revision = api.recorded(&caller, "bot.settings", &object, detail, work).await?;
     Ok(tagged(revision, BotView::new(name, &document, revision, caller.role)))
@@ -143,7 +143,7 @@ pub(crate) struct ReloadView {
 }
 
 async fn reload(State(api): State<Api>, caller: Caller) -> Result<Json<ReloadView>, ApiError> {
-    let work = api.services.control.reload();
+    let work = api.control()?.reload();
     let found = api.recorded(&caller, "bots.reload", "bots", json!({}), work).await?;
     Ok(Json(ReloadView { devices: found.devices, rooms: found.rooms, bots: found.bots }))
 }

@@ -82,7 +82,7 @@ async fn replay(
     if message.state != MessageState::Dead {
         return Err(ApiError::new(Code::Conflict, "only dead messages can be replayed"));
     }
-    let work = api.services.control.replay(message.id);
+    let work = api.control()?.replay(message.id);
     let object = format!("message:{id}");
     api.recorded(&caller, "message.replay", &object, json!({}), work).await?;
     Ok(axum::http::StatusCode::NO_CONTENT)
@@ -152,7 +152,7 @@ async fn replay_all(
         let more = rows.len() >= limit;
         let mut view = ReplayView { replayed: 0, failed: Vec::new(), more };
         for row in rows {
-            match api.services.control.replay(row.id).await {
+            match api.control()?.replay(row.id).await {
                 Ok(()) => view.replayed += 1,
                 Err(error) => {
                     let error = ApiError::from(error);

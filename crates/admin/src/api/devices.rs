@@ -158,7 +158,7 @@ async fn change(
     if let Some(limit) = change.frame_bytes_max {
         let object = format!("device:{id}");
         let detail = json!({ "from": device.frame_bytes_max, "to": limit });
-        let work = api.services.control.set_device_frame_limit(device.key, limit);
+        let work = api.control()?.set_device_frame_limit(device.key, limit);
         device = api.recorded(&caller, "device.limit", &object, detail, work).await?;
     }
     Ok(tagged(device.revision, DeviceView::new(device, caller.role)))
@@ -178,6 +178,6 @@ async fn approve(
         "bot": device.bot.as_str(),
     });
     let note = note.unwrap_or(&device.approval_note);
-    let work = api.services.control.set_device_approval(device.key, approval, note, revision);
+    let work = api.control()?.set_device_approval(device.key, approval, note, revision);
     api.recorded(caller, "device.approval", &object, detail, work).await
 }

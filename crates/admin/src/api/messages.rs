@@ -242,7 +242,7 @@ async fn reply(
     let message = api.services.ports.chat_log.message(MessageId(id)).await?;
     api.must_see_device(&caller, message.device).await?;
     let detail = json!({ "replies": replies.len(), "key": key });
-    let work = api.services.control.reply_later(message.id, replies, key);
+    let work = api.control()?.reply_later(message.id, replies, key);
     let object = format!("message:{id}");
     let offsets = api.recorded(&caller, "message.reply", &object, detail, work).await?;
     let offsets = offsets.into_iter().map(|offset| offset.0).collect();

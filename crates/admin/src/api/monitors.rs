@@ -206,7 +206,8 @@ async fn bottleneck(State(api): State<Api>) -> Json<BottleneckView> {
             mean_ms: load.mean_ms,
         })
         .collect();
-    let queue = api.services.control.queue();
+    // A node without bots has no queue.
+    let queue = api.control().map(|control| control.queue()).unwrap_or_default();
     let busy = queue.workers.iter().filter(|worker| worker.message.is_some()).count();
     Json(BottleneckView {
         busiest: stages.first().map(|stage| stage.stage.clone()),

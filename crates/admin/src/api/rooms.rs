@@ -141,7 +141,7 @@ async fn change(
             "from": room.approval.label(), "to": approval.label(), "note": change.note, "bot": bot,
         });
         let note = change.note.as_deref().unwrap_or(&room.approval_note);
-        let control = &api.services.control;
+        let control = api.control()?;
         let work = control.set_room_approval(room.key, approval, note, revision);
         let object = format!("room:{id}");
         room = api.recorded(&caller, "room.approval", &object, detail, work).await?;

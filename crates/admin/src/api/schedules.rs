@@ -214,7 +214,7 @@ async fn add(
     let device = api.device(&caller, schedule.device).await?;
     let detail = json!({ "title": schedule.title, "room": schedule.room });
     let object = format!("device:{}", device.key);
-    let work = api.services.control.add_schedule(schedule);
+    let work = api.control()?.add_schedule(schedule);
     let kept = api.recorded(&caller, "schedule.add", &object, detail, work).await?;
     let view = ScheduleView::new(&kept, device.bot.to_string(), caller.role);
     Ok((StatusCode::CREATED, tagged(kept.revision, view)).into_response())
@@ -299,7 +299,7 @@ async fn change(
     let detail =
         json!({ "title": schedule.title, "active": { "from": was_active, "to": schedule.active } });
     let object = format!("schedule:{id}");
-    let work = api.services.control.update_schedule(schedule);
+    let work = api.control()?.update_schedule(schedule);
     let kept = api.recorded(&caller, "schedule.change", &object, detail, work).await?;
     Ok(tagged(kept.revision, ScheduleView::new(&kept, bot, caller.role)))
 }
@@ -312,7 +312,7 @@ async fn remove(
     let (schedule, _bot) = find(&api, &caller, id).await?;
     let object = format!("schedule:{id}");
     let detail = json!({ "title": schedule.title });
-    let work = api.services.control.remove_schedule(schedule.id);
+    let work = api.control()?.remove_schedule(schedule.id);
     api.recorded(&caller, "schedule.remove", &object, detail, work).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -324,7 +324,7 @@ async fn run(
 ) -> Result<StatusCode, ApiError> {
     let (schedule, _bot) = find(&api, &caller, id).await?;
     let object = format!("schedule:{id}");
-    let work = api.services.control.run_schedule_now(schedule.id);
+    let work = api.control()?.run_schedule_now(schedule.id);
     api.recorded(&caller, "schedule.run", &object, json!({}), work).await?;
     Ok(StatusCode::NO_CONTENT)
 }

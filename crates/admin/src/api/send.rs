@@ -90,7 +90,7 @@ async fn send(
         idempotency_key,
     };
     let object = format!("device:{}", device.key);
-    let work = api.services.control.send(request);
+    let work = api.control()?.send(request);
     let offsets = api.recorded(&caller, "message.send", &object, detail, work).await?;
     let offsets = offsets.into_iter().map(|offset| offset.0).collect();
     Ok(Json(Sent { device: device.key.0, offsets }))

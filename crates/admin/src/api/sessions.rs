@@ -93,7 +93,7 @@ async fn list(
     let after = asked.after.as_deref().map(|after| after.parse().map(SessionId)).transpose();
     let after = after.map_err(|_error| ApiError::plain(Code::BadCursor))?;
     let limit = limit_of(asked.limit)?;
-    let rows = api.services.control.sessions(after, limit);
+    let rows = api.control()?.sessions(after, limit);
     let (count, last) = (rows.len(), rows.last().map(|row| row.id.to_string()));
     let mut items = Vec::with_capacity(count);
     for row in rows {
@@ -117,7 +117,7 @@ async fn sees(api: &Api, caller: &Caller, session: &SessionState) -> Result<bool
 }
 
 async fn find(api: &Api, caller: &Caller, id: u64) -> Result<SessionState, ApiError> {
-    let session = api.services.control.session(SessionId(id));
+    let session = api.control()?.session(SessionId(id));
     let session = session.ok_or_else(|| ApiError::plain(Code::NotFound))?;
     if !sees(api, caller, &session).await? {
         return Err(ApiError::plain(Code::NotFound));
@@ -148,7 +148,7 @@ async fn close(
     let session = find(&api, &caller, id).await?;
     let object = format!("session:{id}");
     let detail = json!({ "key": session.key });
-    let work = async { Ok::<_, ApiError>(api.services.control.close_session(session.id)) };
+    let work = async { Ok::<_, ApiError>(api.control()?.close_session(session.id)) };
     let closed = api.recorded(&caller, "session.close", &object, detail, work).await?;
     Ok(Json(Closed { closed }))
 }
@@ -198,9 +198,10 @@ impl From<WorkerState> for WorkerView {
     }
 }
 
-async fn queue(State(api): State<Api>) -> Json<QueueView> {
+async fn queue(State(api): State<Api>) -> Result<Json<QueueView>, ApiError> {
     let QueueState { depth, capacity, in_work, parked, is_store_healthy, workers } =
-        api.services.control.queue();
+        api.control()?.queue();
     let workers = workers.into_iter().map(WorkerView::from).collect();
-    Json(QueueView { depth, capacity, in_work, parked, store_healthy: is_store_healthy, workers })
+    let store_healthy = is_store_healthy;
+    Ok(Json(QueueView { depth, capacity, in_work, parked, store_healthy, workers }))
 }

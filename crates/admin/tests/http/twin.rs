@@ -271,7 +271,7 @@ impl Server {
         figures.stage.observe(Duration::from_millis(20));
         let services = Services {
             ports: Ports::of(store.clone()),
-            control: control.clone(),
+            control: Some(control.clone()),
             logs: Arc::new(LogsTwin::default()),
             health: health.clone(),
             metrics: vec![Arc::new(figures)],
