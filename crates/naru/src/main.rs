@@ -12,6 +12,7 @@ mod operate;
 mod rooms;
 mod serve;
 mod service;
+mod signals;
 mod stomp;
 mod watchdog;
 

@@ -34,8 +34,8 @@ use crate::chat::ChatDoors;
 use crate::config::{self, ApprovalPolicy, Config, Namespace, Processing, Sources};
 use crate::control::PolicyControl;
 use crate::logs::LogPolicy;
+use crate::signals::{self, Signals};
 use crate::stomp::{self, StompService};
-use crate::watchdog::Watchdog;
 use crate::{chat, keys, rooms, service};
 
 /// Unless configured: what Kubernetes grants by default, less some seconds to spare.
@@ -285,47 +285,18 @@ impl Node {
         banner(&self.config, addresses, bootstrap);
         let Addresses { bridge, http, .. } = addresses;
         info!(target: "naru::serve", %bridge, %http, "serving");
-        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
-            warn!(target: "naru::serve", %error, "the service manager was not told");
-        }
+        signals::tell_ready();
         Ok(())
     }
 
     async fn serve(self) -> anyhow::Result<ExitCode> {
         let mut signals = Signals::new()?;
         let health = Arc::clone(&self.health);
-        let mut watchdog = Watchdog::new(sd_notify::watchdog_enabled(), health);
-        loop {
-            tokio::select! {
-                signal = signals.next() => match signal {
-                    Signal::Reload => self.reload(),
-                    Signal::Stop => break,
-                },
-                () = watchdog.beat() => {
-                    drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
-                }
-            }
-        }
-        info!(target: "naru::serve", "stopping; a second signal ends at once");
-        drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+        signals::until_stop(&mut signals, &health, || self.reload()).await;
         let limit = drain_timeout(&self.config);
         let run_file = self.run_file.clone();
-        let code = tokio::select! {
-            drained = timeout(limit, self.drain(limit)) => match drained {
-                Ok(Ok(())) => ExitCode::SUCCESS,
-                Ok(Err(error)) => {
-                    error!(target: "naru::serve", %error, "stopped with an error");
-                    ExitCode::FAILURE
-                }
-                Err(_) => {
-                    warn!(target: "naru::serve", "not everything ended in time; what was kept is kept");
-                    ExitCode::FAILURE
-                }
-            },
-            _ = signals.next() => ExitCode::FAILURE,
-        };
+        let code = signals::drained(&mut signals, limit, self.drain(limit)).await;
         drop(std::fs::remove_file(run_file));
-        info!(target: "naru::serve", "stopped");
         Ok(code)
     }
 
@@ -380,55 +351,6 @@ impl Node {
             }
         }
         info!(target: "naru::serve", "keys, certificates and log levels reloaded");
-    }
-}
-
-enum Signal {
-    Stop,
-    Reload,
-}
-
-#[cfg(unix)]
-struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    hang_up: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> anyhow::Result<Signals> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop,
-            _ = self.interrupt.recv() => Signal::Stop,
-            _ = self.hang_up.recv() => Signal::Reload,
-        }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> anyhow::Result<Signals> {
-        Ok(Signals)
-    }
-
-    async fn next(&mut self) -> Signal {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => Signal::Stop,
-            Err(_) => std::future::pending().await,
-        }
     }
 }
 
