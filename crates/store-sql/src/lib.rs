@@ -22,6 +22,7 @@ mod rows;
 mod schedules;
 mod sqlite;
 mod store;
+mod wards;
 mod work_queues;
 
 pub use journal::DeliveryJournalFile;

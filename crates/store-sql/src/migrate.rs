@@ -34,6 +34,11 @@ pub(crate) const SQLITE: &[Migration] = &[
         name: "work_queues",
         sql: include_str!("../migrations/sqlite/0004_work_queues.sql"),
     },
+    Migration {
+        version: 5,
+        name: "wards",
+        sql: include_str!("../migrations/sqlite/0005_wards.sql"),
+    },
 ];
 
 /// A step that a database still lacks.

@@ -8,6 +8,7 @@ mod desk;
 mod gate;
 mod owner;
 mod store;
+mod wards;
 
 pub use bus::{
     Bus, BusError, BusEvent, History, HistoryPage, HistoryQuery, NamespaceOptions, Post,
@@ -23,4 +24,8 @@ pub use store::{
     Accounts, Audit, BotSettings, ChatLog, DeliveryJournal, Devices, KeptWork, Ledger, Maintenance,
     MigrationState, Monitors, PurgeKind, Rooms, Schedules, StoreError, Tokens, WorkBatch, WorkKey,
     WorkQueues,
+};
+pub use wards::{
+    WARD_BATCH_ROWS_MAX, WARD_BODY_BYTES_MAX, WARDS_MAX, WardBatch, WardBlock, WardEvent,
+    WardForget, WardHistory, WardPeak, WardPlace, WardRecord, WardResolution, WardVisit,
 };

@@ -13,6 +13,7 @@ mod model;
 mod monitors;
 mod places;
 mod schedules;
+mod wards;
 mod work_queues;
 
 pub use access::{accounts, tokens};
@@ -25,6 +26,7 @@ pub use model::ledger_against_a_model;
 pub use monitors::monitors;
 pub use places::{bot_settings, devices, rooms};
 pub use schedules::schedules;
+pub use wards::{ward_block, ward_history};
 pub use work_queues::work_queues;
 
 use std::net::{IpAddr, Ipv4Addr};
