@@ -34,6 +34,11 @@ pub(crate) const SQLITE: &[Migration] = &[
         name: "work_queues",
         sql: include_str!("../migrations/sqlite/0004_work_queues.sql"),
     },
+    Migration {
+        version: 6,
+        name: "outbox",
+        sql: include_str!("../migrations/sqlite/0006_outbox.sql"),
+    },
 ];
 
 /// A step that a database still lacks.
