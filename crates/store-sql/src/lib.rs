@@ -16,6 +16,7 @@ mod metrics;
 mod migrate;
 mod monitors;
 mod options;
+mod outbox;
 mod places;
 mod publication_meta;
 mod rows;

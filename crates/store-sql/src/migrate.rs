@@ -39,6 +39,11 @@ pub(crate) const SQLITE: &[Migration] = &[
         name: "wards",
         sql: include_str!("../migrations/sqlite/0005_wards.sql"),
     },
+    Migration {
+        version: 6,
+        name: "outbox",
+        sql: include_str!("../migrations/sqlite/0006_outbox.sql"),
+    },
 ];
 
 /// A step that a database still lacks.

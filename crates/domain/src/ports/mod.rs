@@ -6,6 +6,7 @@
 mod bus;
 mod desk;
 mod gate;
+mod outbox;
 mod owner;
 mod store;
 mod wards;
@@ -18,6 +19,10 @@ pub use gate::{
     Backend, BackendEvents, Caller, ChannelRight, Credentials, Login, Logins, PublishVerdict,
     Refreshed, Refusal, SubscribeClaims, SubscribeGrant, SubscribeOverride, TokenError,
     TokenVerifier,
+};
+pub use outbox::{
+    KeptOutbox, Outbox, OutboxBatch, OutboxCounts, OutboxDropped, OutboxEnd, OutboxMessage,
+    OutboxReceipt, OutboxResult, Weight,
 };
 pub use owner::{ChannelOwner, OwnerError};
 pub use store::{

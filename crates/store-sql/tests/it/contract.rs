@@ -43,7 +43,7 @@ macro_rules! contracts {
 
 contracts! {
     accounts, audit, bot_settings, chat_log, devices, history, ledger, maintenance, monitors,
-    revive, rooms, schedules, tokens, ward_history, work_queues,
+    outbox, revive, rooms, schedules, tokens, ward_history, work_queues,
 }
 
 #[tokio::test]

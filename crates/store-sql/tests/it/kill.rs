@@ -13,7 +13,7 @@ use naru_testkit::store_contract as suite;
 
 use crate::{open, settle};
 
-const FOLDER: &str = "NARU_TEST_KILL_FOLDER";
+pub(crate) const FOLDER: &str = "NARU_TEST_KILL_FOLDER";
 const PHONE: DeviceKey = DeviceKey(3);
 
 #[tokio::test]
@@ -21,7 +21,8 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
     for round in 1..=4 {
-        acknowledged = kill_a_child(folder.path(), acknowledged + 40 * round);
+        let child = "kill::the_child_that_gets_killed";
+        acknowledged = kill_a_child(child, folder.path(), acknowledged + 40 * round);
         let store = open(folder.path()).await;
         store.check().await.unwrap();
         let found = store.recover().await.unwrap();
@@ -42,9 +43,9 @@ async fn what_was_acknowledged_is_there_after_a_kill() {
 }
 
 /// Lets a child commit until it acknowledged `enough`, kills it, and returns its last word.
-fn kill_a_child(folder: &Path, enough: i64) -> i64 {
+pub(crate) fn kill_a_child(test: &str, folder: &Path, enough: i64) -> i64 {
     let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", "kill::the_child_that_gets_killed", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(FOLDER, folder)
         .stdout(Stdio::piped())
         .spawn()

@@ -3,6 +3,7 @@
 mod contract;
 mod faults;
 mod kill;
+mod outbox;
 mod store;
 mod tampering;
 
