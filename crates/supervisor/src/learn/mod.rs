@@ -1,1 +1,29 @@
-//! What is usual for a ward, and what is not: save cycles, baselines, trends, cost per player. Pure.
+//! What is usual for a ward, and what is not: save cycles, baselines, trends, cost per player. Pure: no IO, no
+//! clock, no randomness. One `Learner` per ward; memory and work are bounded.
+//!
+//! `saves` (with `period`) knows saves, `minute` leaves them out. `history` packs a week, `baseline` fits it,
+//! `level` and `trend` compare with it, `habit` knows what this ward does anyway. `desk` holds open alerts,
+//! `text` words them. `state` saves all that was learned, `replay` runs recordings through it.
+
+mod baseline;
+mod desk;
+mod habit;
+mod history;
+mod learner;
+mod level;
+mod minute;
+mod period;
+mod robust;
+mod saves;
+#[cfg(test)]
+mod simulate;
+mod text;
+mod trend;
+mod words;
+
+pub use learner::{LearnSettings, Learner};
+pub use saves::{SAVE_WAIT_MAX, SaveCycle, SaveSchedule};
+pub use words::{
+    Alert, AlertChange, AlertKind, BaselineView, CostPerPlayer, Forecast, LearnedView, Mark,
+    MinuteAggregate, Sample, SaveSource, SaveView, SaveWindow, Series, TrendView, Warmup,
+};
