@@ -103,6 +103,8 @@ pub struct Client {
     events: VecDeque<Event>,
     events_dropped: u64,
     lost: Option<Lost>,
+    /// A request may have been sent in part, because nobody waited for the rest.
+    sending: bool,
     next_id: u64,
     hello: Status,
 }
@@ -153,6 +155,7 @@ impl Client {
             events: VecDeque::new(),
             events_dropped: 0,
             lost: None,
+            sending: false,
             next_id: 0,
             hello: Status {
                 keeper: nobody.clone(),
@@ -266,28 +269,28 @@ impl Client {
     }
 
     async fn ask(&mut self, ask: Ask) -> Result<Answer, RequestError> {
+        if self.sending {
+            self.lost = Some(Lost::Garbled);
+            return Err(Lost::Garbled.into());
+        }
         self.next_id += 1;
         let id = self.next_id;
         let asked = timeout(ANSWER_WAIT, async {
-            let line = encode(&Request { id, ask });
-            // The keeper may have said last words before it ended, so what it said is heard first.
-            let sent = self.stream.write_all(&line).await;
+            self.sending = true;
+            // If it fails, the keeper has ended; what it said before is heard first.
+            let _ended = self.stream.write_all(&encode(&Request { id, ask })).await;
+            self.sending = false;
             loop {
-                match self.hear().await {
-                    Ok(Some((answered, answer))) if answered == id => return Ok(answer),
-                    Ok(_) if sent.is_err() && self.lost.is_some() => return Err(Lost::Gone),
-                    Ok(_) => (),
-                    Err(lost) => return Err(lost),
+                match self.hear().await? {
+                    Some((answered, answer)) if answered == id => return Ok(answer),
+                    // An event, or the answer to a request whose asker did not wait for it.
+                    _ => (),
                 }
             }
         });
         match asked.await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(lost)) => Err(lost.into()),
-            Err(_) => {
-                // A line of which only a part was sent would spoil the next one.
-                Err(RequestError::Silent)
-            }
+            Ok(answer) => answer.map_err(|lost: Lost| lost.into()),
+            Err(_) => Err(RequestError::Silent),
         }
     }
 

@@ -7,8 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use naru_supervisor::host;
-use naru_supervisor::keeper::{Client, ConnectError, Event, ExitRecord, Launch, Lost, Target};
+use naru_supervisor::keeper::{Client, Event, ExitRecord, Launch, Lost, Target};
 use naru_supervisor::model::ProcessId;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 /// Only reached when something is broken.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -23,7 +25,7 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, what).await.expect("it did not happen")
 }
 
-/// Waits for what no event tells: looks again whenever the runtime has nothing else to do.
+/// Waits for what no event tells: looks again and again. Only for what takes microseconds.
 pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
@@ -79,21 +81,33 @@ impl Ward {
         std::fs::write(self.folder().join("launch.json"), text).expect("written");
     }
 
-    pub(crate) async fn until_kept(&self) {
-        soon(async {
-            while let Err(error) = Client::connect(self.folder()).await {
-                assert!(matches!(error, ConnectError::Gone | ConnectError::Stranger), "{error}");
-            }
-        })
-        .await;
+    /// Until something holds that only changes with the files of this ward. The system tells when they do.
+    pub(crate) fn until(&self, mut holds: impl FnMut() -> bool) {
+        let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("inotify");
+        let all = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MODIFY | WatchFlags::MOVE;
+        inotify::add_watch(&changes, self.folder(), all).expect("a watch");
+        let began = Instant::now();
+        while !holds() {
+            let left = DEADLINE.checked_sub(began.elapsed()).expect("it did not happen");
+            let mut fds = [PollFd::new(&changes, PollFlags::IN)];
+            let timeout = Timespec::try_from(left).expect("a time");
+            rustix::event::poll(&mut fds, Some(&timeout)).expect("a wait");
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut events = inotify::Reader::new(&changes, &mut buffer);
+            while events.next().is_ok() {}
+        }
     }
 
-    pub(crate) async fn until_unkept(&self) {
-        until(|| !self.folder().join("keeper.sock").exists()).await;
+    pub(crate) fn until_kept(&self) {
+        self.until(|| self.folder().join("process.json").exists());
     }
 
-    pub(crate) async fn until_console_has(&self, piece: &str) {
-        until(|| printed(self).contains(piece)).await;
+    pub(crate) fn until_unkept(&self) {
+        self.until(|| !self.folder().join("keeper.sock").exists());
+    }
+
+    pub(crate) fn until_console_has(&self, piece: &str) {
+        self.until(|| printed(self).contains(piece));
     }
 }
 
