@@ -1,6 +1,7 @@
 //! Keepers as processes of their own, with real programs as games: shells, sleeps, small Python servers.
 
 #![cfg(unix)]
+#![expect(clippy::print_stdout, reason = "figures are for who runs the tests")]
 
 mod support;
 
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use naru_supervisor::host;
 use naru_supervisor::keeper::{
-    Client, ConnectError, Event, LaunchError, Lost, Phase, RequestError, Stdin, Target, read_exit,
-    read_process, words::Refusal, write_input,
+    Client, ConnectError, Event, LaunchError, Lost, Phase, RequestError, Starter, Stdin, Target,
+    read_exit, read_process, words::Refusal, write_input,
 };
 use naru_supervisor::model::Ending;
 use support::{Ward, printed, soon};
@@ -46,7 +47,7 @@ async fn a_program_that_is_not_there_is_a_named_refusal() {
     let ward = Ward::new();
     let mut launch = ward.launch("");
     launch.program = "/nonexistent/game".into();
-    let refused = Client::launch(ward.folder(), &launch, support::keeper()).await;
+    let refused = support::start_in(ward.folder(), &launch).await;
     let Err(LaunchError::NotStarted(reason)) = refused else { panic!("{refused:?}") };
     assert!(reason.contains("No such file"), "{reason}");
     ward.until_unkept();
@@ -57,7 +58,7 @@ async fn a_program_that_is_not_there_is_a_named_refusal() {
 async fn a_folder_has_one_keeper() {
     let ward = Ward::new();
     let mut client = ward.start("exec sleep 600").await;
-    let second = Client::launch(ward.folder(), &ward.launch("exit 0"), support::keeper()).await;
+    let second = support::start_in(ward.folder(), &ward.launch("exit 0")).await;
     assert!(matches!(second, Err(LaunchError::AlreadyKept)), "{second:?}");
     assert_eq!(client.status().await.unwrap().phase, Phase::Running);
     client.end().await;
@@ -312,7 +313,7 @@ async fn a_folder_may_be_deeper_than_a_socket_address() {
     let ward = Ward::new();
     let folder = ward.folder().join("a-deep-folder-".repeat(8)).join("b-deeper-folder-".repeat(8));
     let launch = ward.launch("exec sleep 600");
-    let client = Client::launch(&folder, &launch, support::keeper()).await.unwrap();
+    let client = support::start_in(&folder, &launch).await.unwrap();
     drop(client);
     let mut client = Client::connect(&folder).await.unwrap();
     client.signal(KILL, Target::Tree).await.unwrap();
@@ -349,6 +350,25 @@ async fn a_game_gets_what_it_was_given_and_nothing_of_narus() {
     let dir = std::fs::canonicalize(&launch.dir).unwrap();
     // None of the keeper's own descriptors is open in it.
     assert_eq!(printed(&ward), format!("hello\n321\n7\n0\n{}\n", dir.display()));
+}
+
+#[tokio::test]
+async fn a_naru_behind_the_games_does_not_put_them_there_too() {
+    let ward = Ward::new();
+    let starter = Starter::new().unwrap();
+    host::lower_own_thread().unwrap();
+    let launch = ward.launch("read stat </proc/self/stat; echo $stat");
+    let client = Client::launch(&starter, ward.folder(), &launch, support::keeper()).await.unwrap();
+    let mut client = support::Kept(client);
+    let keeper = format!("/proc/{}/stat", client.hello().keeper.pid);
+    let keeper = std::fs::read_to_string(keeper).unwrap_or_default();
+    client.until_main_exited().await;
+    for stat in [keeper, printed(&ward)] {
+        let field = |number: usize| stat.rsplit(')').next()?.split_whitespace().nth(number - 3);
+        // Niceness and scheduling policy; the keeper may have ended already.
+        assert!(matches!((field(19), field(41)), (Some("0"), Some("0")) | (None, None)), "{stat}");
+    }
+    assert!(printed(&ward).contains("(sh)"));
 }
 
 #[tokio::test]

@@ -275,7 +275,7 @@ fn memory_is_given_back_under_pressure() {
     let before = (ring.len(), ring.dropped());
     ring.shed();
     assert!(ring.bytes() <= 16 * 1024);
-    assert!(ring.len() > 0);
+    assert!(!ring.is_empty());
     assert_eq!(ring.dropped(), before.1 + u64::try_from(before.0 - ring.len()).unwrap());
 }
 

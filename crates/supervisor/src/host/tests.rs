@@ -1,4 +1,5 @@
 #![cfg(unix)]
+#![expect(clippy::print_stdout, reason = "what this machine lacks is for who runs the tests")]
 
 use std::net::{TcpListener, UdpSocket};
 use std::process::{Child, Command, Stdio};
@@ -96,7 +97,7 @@ fn processes_are_found_by_what_is_known_of_them() {
     let found = |what: &Find| -> Vec<ProcessId> {
         find(what).unwrap().into_iter().map(|found| found.process).collect()
     };
-    assert_eq!(found(&Find::Command(mark)), [id.clone()]);
+    assert_eq!(found(&Find::Command(mark)), std::slice::from_ref(&id));
     assert!(found(&Find::Name("sh".into())).contains(&id));
     let file = folder.path().join("game.pid");
     std::fs::write(&file, format!("{}\n", id.pid)).unwrap();

@@ -7,7 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use naru_supervisor::host;
-use naru_supervisor::keeper::{Client, Event, ExitRecord, Launch, Lost, Target};
+use naru_supervisor::keeper::{
+    Client, Event, ExitRecord, Launch, LaunchError, Lost, Starter, Target,
+};
 use naru_supervisor::model::ProcessId;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -18,6 +20,12 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// The binary that is a keeper.
 pub(crate) fn keeper() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_ward-keeper"))
+}
+
+/// A game in a folder.
+pub(crate) async fn start_in(folder: &Path, launch: &Launch) -> Result<Client, LaunchError> {
+    let starter = Starter::new().expect("a thread");
+    Client::launch(&starter, folder, launch, keeper()).await
 }
 
 /// What happens soon, or never.
@@ -69,7 +77,7 @@ impl Ward {
     }
 
     pub(crate) async fn start_as(&self, launch: &Launch) -> Kept {
-        Kept(Client::launch(self.folder(), launch, keeper()).await.expect("it starts"))
+        Kept(start_in(self.folder(), launch).await.expect("it starts"))
     }
 
     pub(crate) async fn connect(&self) -> Kept {
@@ -146,7 +154,7 @@ pub(crate) fn memory_of(pid: u32) -> String {
 }
 
 /// A connection to a keeper, with the questions of tests.
-pub(crate) struct Kept(Client);
+pub(crate) struct Kept(pub(crate) Client);
 
 impl Deref for Kept {
     type Target = Client;
