@@ -1,6 +1,7 @@
 //! Keepers as processes of their own, with real programs as games: shells, sleeps, small Python servers.
 
 #![cfg(unix)]
+#![expect(clippy::print_stdout, reason = "figures are for who runs the tests")]
 
 mod support;
 
@@ -8,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use naru_supervisor::host;
 use naru_supervisor::keeper::{
-    Client, ConnectError, Event, LaunchError, Lost, Phase, RequestError, Stdin, Target, read_exit,
-    read_process, words::Refusal, write_input,
+    Client, ConnectError, Event, LaunchError, Lost, Phase, RequestError, Starter, Stdin, Target,
+    read_exit, read_process, words::Refusal, write_input,
 };
 use naru_supervisor::model::Ending;
 use support::{Ward, printed, soon};
@@ -46,10 +47,10 @@ async fn a_program_that_is_not_there_is_a_named_refusal() {
     let ward = Ward::new();
     let mut launch = ward.launch("");
     launch.program = "/nonexistent/game".into();
-    let refused = Client::launch(ward.folder(), &launch, support::keeper()).await;
+    let refused = support::start_in(ward.folder(), &launch).await;
     let Err(LaunchError::NotStarted(reason)) = refused else { panic!("{refused:?}") };
     assert!(reason.contains("No such file"), "{reason}");
-    ward.until_unkept().await;
+    ward.until_unkept();
     assert!(read_exit(ward.folder()).unwrap().unwrap().not_started.is_some());
 }
 
@@ -57,7 +58,7 @@ async fn a_program_that_is_not_there_is_a_named_refusal() {
 async fn a_folder_has_one_keeper() {
     let ward = Ward::new();
     let mut client = ward.start("exec sleep 600").await;
-    let second = Client::launch(ward.folder(), &ward.launch("exit 0"), support::keeper()).await;
+    let second = support::start_in(ward.folder(), &ward.launch("exit 0")).await;
     assert!(matches!(second, Err(LaunchError::AlreadyKept)), "{second:?}");
     assert_eq!(client.status().await.unwrap().phase, Phase::Running);
     client.end().await;
@@ -76,7 +77,7 @@ async fn a_game_outlives_naru_and_is_found_again() {
     assert_eq!(client.hello().main, main);
     assert!(host::is_alive(&main));
     client.input("first").await.unwrap();
-    ward.until_console_has("got first").await;
+    ward.until_console_has("got first");
     client.input("second").await.unwrap();
     assert_eq!(client.until_main_exited().await.ending, Ending::Code(3));
 }
@@ -87,7 +88,7 @@ async fn a_game_outlives_a_naru_that_is_killed() {
     // A process in Naru's place, which starts the keeper and is killed with all its group.
     ward.write_launch(&ward.launch("exec sleep 600"));
     let mut naru = support::keeper_command(&ward).spawn_in_group();
-    ward.until_kept().await;
+    ward.until_kept();
     naru.kill_group();
     let mut client = ward.connect().await;
     assert_eq!(client.status().await.unwrap().phase, Phase::Running);
@@ -112,7 +113,7 @@ async fn an_exit_while_naru_is_away_is_known_afterwards() {
     let client = ward.start("read line; exit 9").await;
     drop(client);
     write_input(ward.folder(), "go").unwrap();
-    ward.until_unkept().await;
+    ward.until_unkept();
     assert!(matches!(Client::connect(ward.folder()).await, Err(ConnectError::Gone)));
     let written = read_exit(ward.folder()).unwrap().unwrap();
     assert_eq!(written.main.unwrap().ending, Ending::Code(9));
@@ -165,7 +166,7 @@ async fn a_daemon_that_forks_twice_does_not_escape() {
     let mut client = ward.start_python(script).await;
     let (exit, _) = client.until_main_exited_with_inner().await;
     assert_eq!(exit.ending, Ending::Code(0));
-    ward.until_console_has("daemon").await;
+    ward.until_console_has("daemon");
     let daemon = client.adopt(None).await.unwrap();
     client.signal(KILL, Target::Game).await.unwrap();
     loop {
@@ -185,13 +186,12 @@ async fn a_daemon_that_forks_twice_does_not_escape() {
 async fn a_kill_of_the_tree_leaves_nobody() {
     let ward = Ward::new();
     let script = "for i in 1 2 3 4 5 6 7 8 9 10; do\n\
-                  (for j in 1 2 3 4; do sleep 600 & done; wait) &\n\
-                  done; echo up; wait";
+                  (for j in 1 2 3 4; do sleep 600 & done; echo up; wait) &\n\
+                  done; wait";
     let mut client = ward.start(script).await;
-    ward.until_console_has("up").await;
-    let keeper = client.hello().keeper.pid;
-    support::until(|| host::descendants(keeper).unwrap().len() > 50).await;
-    let tree = host::descendants(keeper).unwrap();
+    ward.until(|| printed(&ward).matches("up").count() == 10);
+    let tree = host::descendants(client.hello().keeper.pid).unwrap();
+    assert_eq!(tree.len(), 51);
     let began = Instant::now();
     client.signal(KILL, Target::Tree).await.unwrap();
     client.until_gone().await;
@@ -277,7 +277,7 @@ async fn input_arrives_whole_and_in_order() {
     for line in ["say héllo", "", "with \"quotes\" and \\ and $HOME", "last"] {
         client.input(line).await.unwrap();
     }
-    ward.until_console_has("[last]").await;
+    ward.until_console_has("[last]");
     let printed = printed(&ward);
     assert_eq!(printed, "[say héllo]\n[]\n[with \"quotes\" and \\ and $HOME]\n[last]\n");
     client.end().await;
@@ -293,6 +293,31 @@ async fn a_stopped_game_shows_as_stopped() {
     client.signal(18, Target::Main).await.unwrap();
     support::until(|| host::state(&main).unwrap() != 'T').await;
     client.end().await;
+}
+
+#[tokio::test]
+async fn a_keeper_that_hangs_is_told_from_one_that_is_gone() {
+    let ward = Ward::new();
+    let mut client = ward.start("exec sleep 600").await;
+    let keeper = host::Handle::open(&client.hello().keeper).unwrap();
+    keeper.signal(19).unwrap();
+    assert_eq!(client.status().await, Err(RequestError::Silent));
+    assert!(matches!(Client::connect(ward.folder()).await, Err(ConnectError::Silent)));
+    keeper.signal(18).unwrap();
+    let mut client = ward.connect().await;
+    client.end().await;
+}
+
+#[tokio::test]
+async fn a_folder_may_be_deeper_than_a_socket_address() {
+    let ward = Ward::new();
+    let folder = ward.folder().join("a-deep-folder-".repeat(8)).join("b-deeper-folder-".repeat(8));
+    let launch = ward.launch("exec sleep 600");
+    let client = support::start_in(&folder, &launch).await.unwrap();
+    drop(client);
+    let mut client = Client::connect(&folder).await.unwrap();
+    client.signal(KILL, Target::Tree).await.unwrap();
+    while soon(client.next_event()).await.is_ok() {}
 }
 
 #[tokio::test]
@@ -316,15 +341,34 @@ async fn naru_hears_of_an_exit_at_once() {
 async fn a_game_gets_what_it_was_given_and_nothing_of_narus() {
     let ward = Ward::new();
     let mut launch =
-        ward.launch("echo \"$GREETING\"; ulimit -n; nice; ls -l /proc/self/fd | wc -l; pwd");
+        ward.launch("echo \"$GREETING\"; ulimit -n; nice; ls -l /proc/self/fd | grep -c -E 'socket|anon_inode|keeper|starting'; pwd");
     launch.env.insert("GREETING".into(), "hello".into());
     launch.limits.open_files = Some(321);
     launch.priority.nice = Some(7);
     let mut client = ward.start_as(&launch).await;
     client.until_main_exited().await;
     let dir = std::fs::canonicalize(&launch.dir).unwrap();
-    // Four descriptors: three, and the one that ls reads the list with; and ls writes a first line.
-    assert_eq!(printed(&ward), format!("hello\n321\n7\n5\n{}\n", dir.display()));
+    // None of the keeper's own descriptors is open in it.
+    assert_eq!(printed(&ward), format!("hello\n321\n7\n0\n{}\n", dir.display()));
+}
+
+#[tokio::test]
+async fn a_naru_behind_the_games_does_not_put_them_there_too() {
+    let ward = Ward::new();
+    let starter = Starter::new().unwrap();
+    host::lower_own_thread().unwrap();
+    let launch = ward.launch("read stat </proc/self/stat; echo $stat");
+    let client = Client::launch(&starter, ward.folder(), &launch, support::keeper()).await.unwrap();
+    let mut client = support::Kept(client);
+    let keeper = format!("/proc/{}/stat", client.hello().keeper.pid);
+    let keeper = std::fs::read_to_string(keeper).unwrap_or_default();
+    client.until_main_exited().await;
+    for stat in [keeper, printed(&ward)] {
+        let field = |number: usize| stat.rsplit(')').next()?.split_whitespace().nth(number - 3);
+        // Niceness and scheduling policy; the keeper may have ended already.
+        assert!(matches!((field(19), field(41)), (Some("0"), Some("0")) | (None, None)), "{stat}");
+    }
+    assert!(printed(&ward).contains("(sh)"));
 }
 
 #[tokio::test]
@@ -344,10 +388,11 @@ async fn a_flood_does_not_fill_the_disk_while_naru_is_away() {
     drop(ward.start_as(&launch).await);
     write_input(ward.folder(), "go").unwrap();
     let console = std::fs::File::open(ward.folder().join("console.log")).unwrap();
-    support::until(|| host::length_and_space(&console).unwrap().0 > 37_000_000).await;
-    support::until(|| host::length_and_space(&console).unwrap().1 <= 2 * 1024 * 1024).await;
+    ward.until(|| host::length_and_space(&console).unwrap().0 > 37_000_000);
+    // Giving space back changes the file, too.
+    ward.until(|| host::length_and_space(&console).unwrap().1 <= 2 * 1024 * 1024);
     write_input(ward.folder(), "go").unwrap();
-    ward.until_console_has("end").await;
+    ward.until_console_has("end");
     let mut client = ward.connect().await;
     client.end().await;
 }

@@ -6,7 +6,7 @@ mod priority;
 mod process;
 mod tree;
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
@@ -89,6 +89,23 @@ pub fn give_back(file: &File, first_bytes: u64) -> io::Result<()> {
     use rustix::fs::FallocateFlags;
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     Ok(rustix::fs::fallocate(file, flags, 0, first_bytes)?)
+}
+
+/// Where the next byte is that was not given back: here, or further on; the file's end if there is none.
+pub fn next_data(file: &File, offset: u64) -> io::Result<u64> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(offset)) {
+        Ok(next) => Ok(next),
+        Err(rustix::io::Errno::NXIO) => Ok(file.metadata()?.len()),
+        // A file system that gives nothing back either.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(offset),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A number that tells files of one folder apart.
+#[must_use]
+pub fn file_number(about: &Metadata) -> u64 {
+    about.ino()
 }
 
 /// The number on the line that begins with this word.

@@ -1,6 +1,6 @@
 //! Windows, as far as safe libraries go. What is missing says what it would need; nothing here was run on Windows.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -346,4 +346,16 @@ pub fn length_and_space(file: &File) -> io::Result<(u64, u64)> {
 /// Not available (FSCTL_SET_ZERO_DATA).
 pub fn give_back(_file: &File, _first_bytes: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Where the next byte is that was not given back: here.
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
+pub fn next_data(_file: &File, offset: u64) -> io::Result<u64> {
+    Ok(offset)
+}
+
+/// A number that tells files of one folder apart: when they were made.
+#[must_use]
+pub fn file_number(about: &Metadata) -> u64 {
+    std::os::windows::fs::MetadataExt::creation_time(about)
 }

@@ -8,6 +8,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::files::{KEEPER_LOG, LAUNCH, Launch, read_process, write_json};
@@ -24,6 +26,10 @@ const LAUNCH_WAIT: Duration = Duration::from_secs(10);
 const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// How many events may wait to be asked for. Only ends of a game's helpers are many; the oldest of them go first.
 const EVENTS_MAX: usize = 256;
+/// How many starts may wait for their turn, of a few milliseconds each.
+const STARTS_MAX: usize = 64;
+/// Enough for the start of a process in a debug build; only what is touched takes memory.
+const STARTER_STACK_BYTES: usize = 256 * 1024;
 /// How much of a keeper's last words is kept.
 const KEEPER_LOG_BYTES_MAX: u64 = 2048;
 
@@ -95,6 +101,45 @@ pub enum RequestError {
     Lost(#[from] Lost),
 }
 
+/// A thread that starts keepers, and sleeps otherwise. New processes inherit the priority of the thread that starts
+/// them, and without rights they can never have a better one: so this thread must be made before its maker is put
+/// behind the games ([`crate::host::lower_own_thread`]), or all games would end up there, too.
+#[derive(Debug)]
+pub struct Starter {
+    wanted: std::sync::mpsc::SyncSender<Wanted>,
+}
+
+struct Wanted {
+    command: Command,
+    runtime: tokio::runtime::Handle,
+    spawned: oneshot::Sender<io::Result<Child>>,
+}
+
+impl Starter {
+    /// Makes the thread. It ends when this value goes away.
+    pub fn new() -> io::Result<Starter> {
+        let (wanted, orders) = std::sync::mpsc::sync_channel::<Wanted>(STARTS_MAX);
+        let work = move || {
+            for Wanted { mut command, runtime, spawned } in orders {
+                let _inside = runtime.enter();
+                // If nobody waits any more, the keeper runs all the same, and is found by connecting.
+                drop(spawned.send(command.spawn()));
+            }
+        };
+        let thread = std::thread::Builder::new().name("ward-starter".into());
+        thread.stack_size(STARTER_STACK_BYTES).spawn(work)?;
+        Ok(Starter { wanted })
+    }
+
+    async fn spawn(&self, command: Command) -> io::Result<Child> {
+        let (spawned, done) = oneshot::channel();
+        let runtime = tokio::runtime::Handle::current();
+        let order = Wanted { command, runtime, spawned };
+        self.wanted.try_send(order).map_err(|_| io::Error::from(io::ErrorKind::WouldBlock))?;
+        done.await.map_err(io::Error::other)?
+    }
+}
+
 /// A connection to a keeper. Dropping it leaves keeper and game alone.
 #[derive(Debug)]
 pub struct Client {
@@ -103,6 +148,8 @@ pub struct Client {
     events: VecDeque<Event>,
     events_dropped: u64,
     lost: Option<Lost>,
+    /// A request may have been sent in part, because nobody waited for the rest.
+    sending: bool,
     next_id: u64,
     hello: Status,
 }
@@ -112,6 +159,7 @@ impl Client {
     /// binary that has the subcommand [`COMMAND`]. Returns when the game's program runs; its first event is
     /// [`Event::Started`].
     pub async fn launch(
+        starter: &Starter,
         folder: &Path,
         launch: &Launch,
         keeper_program: &Path,
@@ -124,7 +172,7 @@ impl Client {
             .map_err(io::Error::other)
             .flatten()
             .map_err(|source| LaunchError::Io { what: "write what to start", source })?;
-        come_up(folder, keeper_program, log).await?;
+        come_up(starter, folder, keeper_program, log).await?;
         let mut client = match Client::connect(folder).await {
             Ok(client) => client,
             Err(error) => return Err(LaunchError::Keeper(error.to_string())),
@@ -153,6 +201,7 @@ impl Client {
             events: VecDeque::new(),
             events_dropped: 0,
             lost: None,
+            sending: false,
             next_id: 0,
             hello: Status {
                 keeper: nobody.clone(),
@@ -266,28 +315,28 @@ impl Client {
     }
 
     async fn ask(&mut self, ask: Ask) -> Result<Answer, RequestError> {
+        if self.sending {
+            self.lost = Some(Lost::Garbled);
+            return Err(Lost::Garbled.into());
+        }
         self.next_id += 1;
         let id = self.next_id;
         let asked = timeout(ANSWER_WAIT, async {
-            let line = encode(&Request { id, ask });
-            // The keeper may have said last words before it ended, so what it said is heard first.
-            let sent = self.stream.write_all(&line).await;
+            self.sending = true;
+            // If it fails, the keeper has ended; what it said before is heard first.
+            let _ended = self.stream.write_all(&encode(&Request { id, ask })).await;
+            self.sending = false;
             loop {
-                match self.hear().await {
-                    Ok(Some((answered, answer))) if answered == id => return Ok(answer),
-                    Ok(_) if sent.is_err() && self.lost.is_some() => return Err(Lost::Gone),
-                    Ok(_) => (),
-                    Err(lost) => return Err(lost),
+                match self.hear().await? {
+                    Some((answered, answer)) if answered == id => return Ok(answer),
+                    // An event, or the answer to a request whose asker did not wait for it.
+                    _ => (),
                 }
             }
         });
         match asked.await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(lost)) => Err(lost.into()),
-            Err(_) => {
-                // A line of which only a part was sent would spoil the next one.
-                Err(RequestError::Silent)
-            }
+            Ok(answer) => answer.map_err(|lost: Lost| lost.into()),
+            Err(_) => Err(RequestError::Silent),
         }
     }
 
@@ -349,22 +398,20 @@ fn prepare(folder: &Path, launch: &Launch) -> io::Result<std::fs::File> {
 
 /// Runs the keeper and waits until it says that it listens.
 async fn come_up(
+    starter: &Starter,
     folder: &Path,
     keeper_program: &Path,
     log: std::fs::File,
 ) -> Result<(), LaunchError> {
     let inherited = std::env::vars_os()
         .filter(|(name, _)| name.to_str().is_some_and(|name| link::INHERITED.contains(&name)));
-    let mut child = tokio::process::Command::new(keeper_program)
-        .arg(COMMAND)
-        .arg("--folder")
-        .arg(folder)
-        .env_clear()
-        .envs(inherited)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
+    let mut command = Command::new(keeper_program);
+    command.arg(COMMAND).arg("--folder").arg(folder);
+    command.env_clear().envs(inherited);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    let mut child = starter
+        .spawn(command)
+        .await
         .map_err(|source| LaunchError::Io { what: "run the keeper", source })?;
     let mut line = String::new();
     let ready = timeout(LAUNCH_WAIT, async {

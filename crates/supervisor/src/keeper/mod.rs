@@ -23,7 +23,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-pub use client::{Client, ConnectError, LaunchError, Lost, RequestError};
+pub use client::{Client, ConnectError, LaunchError, Lost, RequestError, Starter};
 pub use files::{
     CONSOLE, ExitFile, ExitRecord, Launch, ProcessFile, SignalSent, Stdin, User, read_exit,
     read_process,

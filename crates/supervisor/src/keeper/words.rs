@@ -231,3 +231,6 @@ pub fn encode<T: serde::Serialize>(words: &T) -> Vec<u8> {
 pub fn decode<T: serde::de::DeserializeOwned>(line: &[u8]) -> Option<T> {
     serde_json::from_slice(line).ok()
 }
+
+#[cfg(test)]
+mod tests;

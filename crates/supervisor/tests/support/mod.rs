@@ -7,8 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use naru_supervisor::host;
-use naru_supervisor::keeper::{Client, ConnectError, Event, ExitRecord, Launch, Lost, Target};
+use naru_supervisor::keeper::{
+    Client, Event, ExitRecord, Launch, LaunchError, Lost, Starter, Target,
+};
 use naru_supervisor::model::ProcessId;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 /// Only reached when something is broken.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -18,12 +22,18 @@ pub(crate) fn keeper() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_ward-keeper"))
 }
 
+/// A game in a folder.
+pub(crate) async fn start_in(folder: &Path, launch: &Launch) -> Result<Client, LaunchError> {
+    let starter = Starter::new().expect("a thread");
+    Client::launch(&starter, folder, launch, keeper()).await
+}
+
 /// What happens soon, or never.
 pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, what).await.expect("it did not happen")
 }
 
-/// Waits for what no event tells: looks again whenever the runtime has nothing else to do.
+/// Waits for what no event tells: looks again and again. Only for what takes microseconds.
 pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
     let began = Instant::now();
     while !holds() {
@@ -67,7 +77,7 @@ impl Ward {
     }
 
     pub(crate) async fn start_as(&self, launch: &Launch) -> Kept {
-        Kept(Client::launch(self.folder(), launch, keeper()).await.expect("it starts"))
+        Kept(start_in(self.folder(), launch).await.expect("it starts"))
     }
 
     pub(crate) async fn connect(&self) -> Kept {
@@ -79,21 +89,33 @@ impl Ward {
         std::fs::write(self.folder().join("launch.json"), text).expect("written");
     }
 
-    pub(crate) async fn until_kept(&self) {
-        soon(async {
-            while let Err(error) = Client::connect(self.folder()).await {
-                assert!(matches!(error, ConnectError::Gone | ConnectError::Stranger), "{error}");
-            }
-        })
-        .await;
+    /// Until something holds that only changes with the files of this ward. The system tells when they do.
+    pub(crate) fn until(&self, mut holds: impl FnMut() -> bool) {
+        let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).expect("inotify");
+        let all = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MODIFY | WatchFlags::MOVE;
+        inotify::add_watch(&changes, self.folder(), all).expect("a watch");
+        let began = Instant::now();
+        while !holds() {
+            let left = DEADLINE.checked_sub(began.elapsed()).expect("it did not happen");
+            let mut fds = [PollFd::new(&changes, PollFlags::IN)];
+            let timeout = Timespec::try_from(left).expect("a time");
+            rustix::event::poll(&mut fds, Some(&timeout)).expect("a wait");
+            let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+            let mut events = inotify::Reader::new(&changes, &mut buffer);
+            while events.next().is_ok() {}
+        }
     }
 
-    pub(crate) async fn until_unkept(&self) {
-        until(|| !self.folder().join("keeper.sock").exists()).await;
+    pub(crate) fn until_kept(&self) {
+        self.until(|| self.folder().join("process.json").exists());
     }
 
-    pub(crate) async fn until_console_has(&self, piece: &str) {
-        until(|| printed(self).contains(piece)).await;
+    pub(crate) fn until_unkept(&self) {
+        self.until(|| !self.folder().join("keeper.sock").exists());
+    }
+
+    pub(crate) fn until_console_has(&self, piece: &str) {
+        self.until(|| printed(self).contains(piece));
     }
 }
 
@@ -132,7 +154,7 @@ pub(crate) fn memory_of(pid: u32) -> String {
 }
 
 /// A connection to a keeper, with the questions of tests.
-pub(crate) struct Kept(Client);
+pub(crate) struct Kept(pub(crate) Client);
 
 impl Deref for Kept {
     type Target = Client;

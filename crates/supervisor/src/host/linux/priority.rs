@@ -1,9 +1,9 @@
 //! How a process shares the machine, and what it may use.
 
-use rustix::process::{Pid, Resource, Rlimit, setpriority_process, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getpriority_process, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
+    NormalThreadSchedulePolicy, ScheduleParams, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
 
@@ -13,6 +13,8 @@ use crate::model::ProcessId;
 
 /// `SCHED_IDLE` in sched(7).
 const POLICY_IDLE: u32 = 5;
+/// `SCHED_OTHER`.
+const POLICY_OTHER: u32 = 0;
 
 /// Puts the calling thread behind everybody else: `SCHED_IDLE` and nice 19. A thread in `SCHED_IDLE` whose I/O
 /// class was never set also reads and writes in the idle class (ioprio_set(2), "I/O priority ... not set").
@@ -22,25 +24,34 @@ pub fn lower_own_thread() -> Result<(), HostError> {
 }
 
 fn idle_own_thread() -> Result<(), HostError> {
-    let set = set_thread_priority_and_policy(
-        thread_native_id(),
-        ThreadPriority::Min,
-        ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle),
-    );
+    own_policy_to(NormalThreadSchedulePolicy::Idle, POLICY_IDLE)
+}
+
+fn own_policy_to(policy: NormalThreadSchedulePolicy, number: u32) -> Result<(), HostError> {
+    let policy = ThreadSchedulePolicy::Normal(policy);
+    let priority = match number {
+        POLICY_IDLE => ThreadPriority::Min,
+        // In the library's scale of 100 this is niceness 0.
+        _ => ThreadPriority::from_posix(ScheduleParams { sched_priority: 48 }),
+    };
+    let set = set_thread_priority_and_policy(thread_native_id(), priority, policy);
     // It also resets the niceness, which the system refuses without rights when that would raise it. The policy
     // stands by then, so the policy is what counts.
-    let mut bytes = Vec::new();
-    let reached = super::read_small("/proc/thread-self/stat", &mut bytes).is_ok()
-        && Stat::parse(&bytes).is_some_and(|stat| stat.policy == POLICY_IDLE);
     match set {
-        _ if reached => Ok(()),
-        Ok(()) => Err(HostError::Unsupported("SCHED_IDLE did not stick")),
+        _ if own_policy() == Some(number) => Ok(()),
+        Ok(()) => Err(HostError::Unsupported("a scheduling policy did not stick")),
         Err(thread_priority::Error::OS(code)) => Err(HostError::Io {
-            what: "enter SCHED_IDLE",
+            what: "set the scheduling policy",
             source: std::io::Error::from_raw_os_error(code),
         }),
-        Err(_) => Err(HostError::Unsupported("SCHED_IDLE")),
+        Err(_) => Err(HostError::Unsupported("this scheduling policy")),
     }
+}
+
+fn own_policy() -> Option<u32> {
+    let mut bytes = Vec::new();
+    super::read_small("/proc/thread-self/stat", &mut bytes).ok()?;
+    Stat::parse(&bytes).map(|stat| stat.policy)
 }
 
 /// Lowers the whole session that this process is in, against other sessions. Where the kernel groups threads by
@@ -55,7 +66,8 @@ fn autogroup(pid: &str, nice: i32) -> Result<(), HostError> {
         .map_err(HostError::io("set the session's niceness"))
 }
 
-/// Takes a priority for the calling process, which must have one thread. What was refused is told and skipped.
+/// Takes a priority for the calling process, which must have one thread: what is not asked for becomes as if nobody
+/// had ever changed it, but for cores and score. What was refused is told and skipped.
 #[must_use]
 pub fn take_priority(priority: &Priority) -> Vec<Refused> {
     let mut refused = Vec::new();
@@ -70,9 +82,15 @@ pub fn take_priority(priority: &Priority) -> Vec<Refused> {
     }
     if priority.idle {
         tried("idle", idle_own_thread());
+    } else if own_policy() == Some(POLICY_IDLE) {
+        tried("not idle", own_policy_to(NormalThreadSchedulePolicy::Other, POLICY_OTHER));
+    }
+    let inherited = getpriority_process(None).unwrap_or(0);
+    let nice = priority.nice.unwrap_or(0);
+    if nice != inherited {
+        tried("nice", setpriority_process(None, nice).map_err(|error| io("set nice", error)));
     }
     if let Some(nice) = priority.nice {
-        tried("nice", setpriority_process(None, nice).map_err(|error| io("set nice", error)));
         // Absent where the kernel groups by nothing or by cgroup: then nice alone does it.
         drop(autogroup("self", nice));
     }

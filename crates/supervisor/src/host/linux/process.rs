@@ -302,3 +302,34 @@ impl Watch {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_name_may_look_like_the_rest() {
+        let text = format!("42 (a) R (b c) S 7 {} 99 1000 25 {}", "0 ".repeat(17), "0 ".repeat(17));
+        let stat = Stat::parse(text.as_bytes()).unwrap();
+        assert_eq!((stat.name.as_str(), stat.state, stat.parent), ("a) R (b c", 'S', 7));
+        assert_eq!((stat.started, stat.resident_pages), (99, 25));
+    }
+
+    #[test]
+    fn listeners_are_told_from_connections() {
+        let listens = "  0: 0100007F:1F90 00000000:0000 0A 0:0 00:0 0 0 0 4711 1 0 100 0 0 10 0";
+        assert_eq!(listener(listens, 8080, "0A"), Some(4711));
+        assert_eq!(listener(listens, 8081, "0A"), None);
+        assert_eq!(listener(&listens.replace(" 0A ", " 01 "), 8080, "0A"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parsers_panic(text in proptest::collection::vec(any::<u8>(), 0..300)) {
+            drop(Stat::parse(&text));
+            listener(&String::from_utf8_lossy(&text), 1, "0A");
+        }
+    }
+}
