@@ -436,6 +436,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_corpus_of_ward_archives_is_told_apart() {
+        // Its files were written by another program: Python's tarfile.
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/ward_archive");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            let read = read(&std::fs::read(entry.path()).unwrap());
+            assert_eq!(read.is_ok(), name.starts_with("good"), "{name}: {read:?}");
+            count += 1;
+        }
+        assert!(count >= 6);
+    }
+
     fn entries() -> impl Strategy<Value = (Entry, Vec<u8>)> {
         let path = proptest::collection::vec("[a-z가-힣 .\\n\\\\]{1,40}x", 1..6);
         let content = proptest::collection::vec(any::<u8>(), 0..2_000);
