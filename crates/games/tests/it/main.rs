@@ -4,6 +4,7 @@
 mod checks;
 mod corpus;
 mod datagrams;
+mod documents;
 mod econ;
 mod management;
 mod palworld;
