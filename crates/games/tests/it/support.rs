@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 /// Far more than loopback takes, so that only a missing answer ends in a timeout.
 pub(crate) const PATIENT: Duration = Duration::from_secs(20);
 /// For questions that will not be answered.
-pub(crate) const SHORT: Duration = Duration::from_millis(150);
+pub(crate) const SHORT: Duration = Duration::from_millis(400);
 
 pub(crate) fn hex(raw: &str) -> Vec<u8> {
     let digits: Vec<u8> = raw.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
