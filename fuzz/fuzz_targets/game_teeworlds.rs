@@ -1,0 +1,8 @@
+//! Datagrams of Teeworlds servers, 0.7 and 0.6.
+#![no_main]
+
+#[path = "../../crates/games/tests/it/checks.rs"]
+#[allow(dead_code, reason = "each target uses its own check")]
+mod checks;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| checks::check_teeworlds(data));
