@@ -126,11 +126,12 @@ impl Simulation {
     fn give(&mut self, input: Input) {
         self.tell(|| format!("-> {input:?}"));
         match &input {
-            Input::Exited { process, .. } if self.known().is_none_or(|pid| pid == process.pid) => {
-                if !matches!(self.life.phase(), Phase::Ending) {
-                    self.exit_told = Some((self.world.at, self.life.record().intent.is_some()));
-                    self.ordered = false;
-                }
+            Input::Exited { process, .. }
+                if self.known().is_none_or(|pid| pid == process.pid)
+                    && self.life.phase() != Phase::Ending =>
+            {
+                self.exit_told = Some((self.world.at, self.life.record().intent.is_some()));
+                self.ordered = false;
             }
             Input::Launched { process, .. } => {
                 let was = self.known();
