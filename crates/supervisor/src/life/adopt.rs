@@ -158,7 +158,7 @@ impl Life {
     fn go_on(&mut self, turn: &mut Turn<'_>) {
         self.live_on(turn);
         if self.record.intent.is_some() {
-            self.resume_ladder(turn);
+            self.begin_ladder(turn);
         }
     }
 
@@ -179,7 +179,7 @@ impl Life {
             // It was started and ended while nobody watched, and only its keeper has seen it.
             let why = format!("it ended at once with {}", exit::ending_text(exit.ending));
             if self.record.intent.is_none() {
-                self.start_failed(turn, why);
+                self.start_failed(turn, why, tree);
                 return;
             }
         }
@@ -189,7 +189,10 @@ impl Life {
             && let (IntentKind::Backup, IntentStep::Held { until }) = (intent.kind, &intent.step)
         {
             let until = turn.in_future(*until, self.policy.hold_max);
-            self.state = State::Held { until };
+            match tree {
+                Tree::Gone => self.state = State::Held { until },
+                Tree::Alive { .. } => self.clear(turn, Next::Hold, tree),
+            }
             return;
         }
         let next = self.next_without_process(turn, rebooted);

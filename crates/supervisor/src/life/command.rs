@@ -61,6 +61,7 @@ impl Life {
                 ended.overruled = true;
                 self.answer_pending()
             }
+            State::Clearing { next: Next::Hold, .. } => self.join_up(),
             State::Clearing { next, .. } => {
                 *next = Next::Start;
                 self.answer_pending()
@@ -121,10 +122,14 @@ impl Life {
                 self.answer_pending()
             }
             State::Clearing { next, kill_at, .. } => {
-                *next = Next::Stop;
+                let held = *next == Next::Hold;
                 if kind == IntentKind::Kill {
                     *kill_at = turn.now.mono;
                 }
+                if held {
+                    return self.join_up();
+                }
+                *next = Next::Stop;
                 self.done(turn, Outcome::Cancelled);
                 self.answer_pending()
             }

@@ -144,7 +144,7 @@ impl Life {
             // A person has spoken since: what the exit itself would lead to does not matter any more.
             if self.record.desired.goal == Goal::Running { Next::Start } else { Next::Stop }
         } else {
-            if intent.is_none() {
+            if matches!(intent, None | Some(IntentKind::Hang | IntentKind::LateBoot)) {
                 self.settle_desire(turn, &verdict);
             }
             if verdict.cause.is_failure() {
@@ -285,7 +285,7 @@ impl Life {
     }
 
     /// The start ended before there was a process.
-    pub(super) fn start_failed(&mut self, turn: &mut Turn<'_>, why: String) {
+    pub(super) fn start_failed(&mut self, turn: &mut Turn<'_>, why: String, tree: &Tree) {
         self.record.launching = None;
         let verdict = exit::start_failed(why, &self.rules());
         self.settle_desire(turn, &verdict);
@@ -296,7 +296,7 @@ impl Life {
         self.tell_end(turn, &verdict, None);
         let next = self.plan(turn, &verdict, None);
         self.done(turn, Outcome::Failed);
-        self.enter(turn, next);
+        self.clear(turn, next, tree);
     }
 
     /// Nothing may be left of the last process before anything else happens.
@@ -330,6 +330,12 @@ impl Life {
                 self.enter(turn, next);
             }
             State::Settling { ended, .. } => ended.tree = Tree::Gone,
+            // What was followed ended together with the rest: somebody has to look.
+            State::Booting | State::Running | State::Hung { .. } | State::Stopping(_)
+                if self.record.process.is_some() =>
+            {
+                self.lose(turn, "nothing is left of its tree");
+            }
             _ => (),
         }
     }

@@ -162,6 +162,9 @@ pub enum Input {
         evidence: Evidence,
         /// How long ago that was.
         age: Duration,
+        /// About which launch, as in [`Output::Launch`]; none for whatever process there is. A log that is
+        /// read late says nothing about the next process.
+        launch: Option<u64>,
     },
     /// Answers [`Output::Gather`]: all that could be found was told.
     EvidenceComplete,

@@ -258,7 +258,8 @@ impl Life {
             Input::CatchesSigterm(catches) => self.catches_sigterm = Some(catches),
             Input::Exited { process, exit, tree } => self.exited(turn, &process, exit, tree),
             Input::TreeGone => self.tree_gone(turn),
-            Input::Evidence { evidence, age } => {
+            Input::Evidence { launch: Some(launch), .. } if launch != self.record.launches => (),
+            Input::Evidence { evidence, age, .. } => {
                 self.book.note(evidence, turn.now, age);
                 self.evidence_came(turn, false);
             }
@@ -293,7 +294,8 @@ impl Life {
     pub(super) fn save(&mut self, turn: &mut Turn<'_>) {
         if std::mem::take(&mut self.store.dirty) {
             self.store.sent += 1;
-            self.store.again_at = None;
+            // No answer counts as a failure.
+            self.store.again_at = Some(turn.now.mono.saturating_add(policy::PERSIST_AGAIN_LATER));
             let record = Box::new(self.record.clone());
             turn.out.push(Output::Persist { seq: self.store.sent, record });
         }

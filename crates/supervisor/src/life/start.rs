@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::exchange::{Outcome, Output, Ports};
+use super::exchange::{Outcome, Output, Ports, Tree};
 use super::exit;
 use super::history::{Happening, Notice, NoticeKind};
 use super::machine::{Gate, Life, State, Turn};
@@ -105,7 +105,8 @@ impl Life {
                 let title = "Its ports are taken by somebody else";
                 let notice = Notice::new(NoticeKind::PortsTaken, Severity::Warning, title);
                 turn.notify(notice.fact("ports", which.clone()));
-                self.start_failed(turn, format!("its ports are taken: {which}"));
+                let why = format!("its ports are taken: {which}");
+                self.start_failed(turn, why, &Tree::Gone);
             }
             Ports::Taken(which) => {
                 *asked = false;
@@ -162,7 +163,7 @@ impl Life {
             return;
         }
         match &self.state {
-            State::Starting(Start::Launching { .. }) => self.start_failed(turn, error),
+            State::Starting(Start::Launching { .. }) => self.start_failed(turn, error, &Tree::Gone),
             State::Stopping(_) | State::Lost { .. } => {
                 self.record.launching = None;
                 self.nothing_there(turn);

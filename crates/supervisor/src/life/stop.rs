@@ -128,7 +128,7 @@ impl Life {
             State::Stopping(Step::Recording { gate }) => {
                 let gate = *gate;
                 if self.passes(turn, gate, "stop") {
-                    self.proceed(turn);
+                    self.go_down(turn);
                     return true;
                 }
                 false
@@ -164,7 +164,7 @@ impl Life {
         }
     }
 
-    /// The intent is on disk: the first act. Also the way on after Naru was away.
+    /// Nothing was done yet: the first act.
     pub(super) fn proceed(&mut self, turn: &mut Turn<'_>) {
         let Some(intent) = &self.record.intent else { return };
         let (forced, countdown) = (intent.forced, intent.countdown);
@@ -381,9 +381,15 @@ impl Life {
         self.record.intent.as_ref().map(|intent| intent.operation)
     }
 
-    /// Goes on with a ladder that an earlier Naru began. What was on disk may have been done or not.
-    pub(super) fn resume_ladder(&mut self, turn: &mut Turn<'_>) {
+    /// The intent is on disk. It may be one that an earlier Naru began, and what it noted may have been done or
+    /// not.
+    fn go_down(&mut self, turn: &mut Turn<'_>) {
         let Some(intent) = &self.record.intent else { return };
+        if self.record.process.is_none() {
+            // There is nothing to kill yet.
+            self.proceed(turn);
+            return;
+        }
         // Somebody started it in the middle of a backup: it is stopped like anything else.
         let held = matches!(intent.step, IntentStep::Held { .. });
         if intent.forced || (turn.now.wall > intent.deadline && !held) {

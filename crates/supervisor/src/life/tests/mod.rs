@@ -4,8 +4,10 @@ mod hangs;
 mod matrix;
 mod restarts;
 mod resumed;
+mod simulation;
 
 mod stops;
+mod world;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,7 +166,7 @@ impl Stage {
     }
 
     pub(super) fn evidence(&mut self, evidence: Evidence) {
-        self.give(Input::Evidence { evidence, age: Duration::ZERO });
+        self.give(Input::Evidence { evidence, age: Duration::ZERO, launch: None });
     }
 
     pub(super) fn process(&self) -> ProcessId {

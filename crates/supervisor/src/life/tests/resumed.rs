@@ -82,7 +82,7 @@ fn an_exit_that_nobody_saw_is_judged_by_the_keepers_record_and_the_logs_tail() {
         let mut again = reborn(&stage, secs(60), gone(ending, stage.now.wall.plus(secs(9))), BOOT);
         assert!(again.out.contains(&Output::Gather));
         evidence.into_iter().for_each(|evidence| {
-            again.give(Input::Evidence { evidence, age: secs(52) });
+            again.give(Input::Evidence { evidence, age: secs(52), launch: None });
         });
         again.give(Input::EvidenceComplete);
         assert_eq!(again.phase(), phase, "{ending:?}");
