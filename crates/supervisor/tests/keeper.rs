@@ -408,3 +408,15 @@ async fn a_keeper_is_small_and_leaves_no_zombie() {
     // This process is its parent, and asks for its ending.
     support::until(|| !std::path::Path::new(&format!("/proc/{}", keeper.pid)).exists()).await;
 }
+
+#[test]
+fn the_corpora_of_the_fuzz_targets_hold() {
+    let check = |target: &str, holds: fn(&[u8])| {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+        let files = std::fs::read_dir(folder.join(target)).expect("the corpus is committed");
+        let read = files.map(|file| holds(&std::fs::read(file.unwrap().path()).unwrap()));
+        assert!(read.count() > 0);
+    };
+    check("console_lines", support::checks::console_lines);
+    check("keeper_words", support::checks::keeper_words);
+}

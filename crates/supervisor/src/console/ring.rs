@@ -52,7 +52,7 @@ pub enum Query {
 }
 
 impl Query {
-    fn fits(&self, text: &str) -> bool {
+    pub(super) fn fits(&self, text: &str) -> bool {
         match self {
             Query::All => true,
             Query::Text(piece) => text.contains(piece.as_str()),

@@ -279,6 +279,46 @@ fn memory_is_given_back_under_pressure() {
     assert_eq!(ring.dropped(), before.1 + u64::try_from(before.0 - ring.len()).unwrap());
 }
 
+/// All that a search of the file finds, page by page.
+fn search_all(scene: &Scene, query: &Query, limit: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut before = None;
+    loop {
+        let page = search_file(&scene.path(), &Masks::default(), query, before, limit).unwrap();
+        assert!(page.lines.len() <= limit);
+        assert!(page.before.is_none() || page.before < before.or(Some(u64::MAX)));
+        found.extend(page.lines.into_iter().map(|(_, text)| text));
+        before = page.before;
+        if before.is_none() {
+            return found;
+        }
+    }
+}
+
+#[test]
+fn the_file_is_searched_further_back_than_memory_goes() {
+    let scene = Scene::new(Bounds::default());
+    let lines: Vec<String> =
+        (0..20_000).map(|i| format!("line {i} {}", "x".repeat(i % 100))).collect();
+    scene.print(format!("{}\n", lines.join("\n")).as_bytes());
+    let all: Vec<String> = lines.iter().rev().cloned().collect();
+    assert_eq!(search_all(&scene, &Query::All, 1_000_000), all);
+    assert_eq!(search_all(&scene, &Query::All, 7_777), all);
+    let some = search_all(&scene, &Query::Text("line 123 ".into()), 10);
+    assert_eq!(some, [format!("line 123 {}", "x".repeat(23))]);
+    let masks = Masks::new(&["line 123".to_owned()], &[]).unwrap();
+    let page = search_file(&scene.path(), &masks, &Query::All, Some(20), 10).unwrap();
+    assert_eq!(page.lines.last().unwrap(), &(0, "line 0 ".to_owned()));
+    scene.print("\n".repeat(3).as_bytes());
+    let page = search_file(&scene.path(), &Masks::default(), &Query::All, None, 4).unwrap();
+    let newest: Vec<&str> = page.lines.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(newest, ["", "", "", all[0].as_str()]);
+    // A line that is longer than a search can read does not stop it.
+    scene.print(format!("{}\nend\n", "y".repeat(3 * 1024 * 1024)).as_bytes());
+    let found = search_all(&scene, &Query::Text("e".into()), 100);
+    assert_eq!((found[0].as_str(), &found[1]), ("end", &all[0]));
+}
+
 proptest! {
     #[test]
     fn however_bytes_are_cut_the_same_lines_come_out(

@@ -1,5 +1,7 @@
 //! A folder with a ward in it, and waits that end when what they wait for happens.
 
+pub(crate) mod checks;
+
 use std::ops::{Deref, DerefMut};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;

@@ -23,7 +23,6 @@ pub(crate) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 /// The system does this by itself.
-#[expect(clippy::unnecessary_wraps, reason = "it can fail on other systems")]
 pub(crate) fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
