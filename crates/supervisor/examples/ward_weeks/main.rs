@@ -1,5 +1,6 @@
 //! How many false alarms a ward-week has and how soon faults are found, over many simulated wards. Prints tables
 //! for `docs/operations/ward-alerts.md`; `cargo run --release -p naru-supervisor --example ward_weeks -- 200`.
+//! With `record quiet|saves|leak|cpu|tick` it prints one of the recordings in `tests/recordings`.
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 
 use std::collections::BTreeMap;
@@ -13,13 +14,16 @@ use naru_supervisor::learn::{
 #[allow(dead_code, reason = "tests use other parts of it")]
 mod simulate;
 
-use simulate::{Dice, Fault, GameKind, Ward};
+use simulate::{Dice, Fault, Game, GameKind, Ward};
 
 const DAY_S: f64 = 86_400.0;
 const WEEK_S: f64 = 7.0 * DAY_S;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    if arguments.next_if_eq("record").is_some() {
+        return record(&arguments.next().unwrap_or_default());
+    }
     let wards: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(40);
     let step_s: f64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(5.0);
     let verbose = arguments.next().is_some();
@@ -34,7 +38,7 @@ fn main() {
     ] {
         sensitivity(fault, wards, step_s, verbose);
     }
-    println!("{:.0} s", began.elapsed().as_secs_f64());
+    println!("took {:.0} s", began.elapsed().as_secs_f64());
 }
 
 /// Three weeks without any fault: every alert is a false one.
@@ -90,6 +94,50 @@ fn sensitivity(fault: Fault, wards: u64, step_s: f64, verbose: bool) {
             at(0.5),
             at(0.9),
             at(1.0)
+        );
+    }
+}
+
+/// A recording: three quiet days in steps of ten minutes, then four hours of minutes with a fault after one.
+/// Saves: an hour in steps of five seconds.
+fn record(name: &str) {
+    const QUIET_S: f64 = 3.2 * DAY_S;
+    let fault = match name {
+        "leak" => Some(Fault::Leak(0.05)),
+        "cpu" => Some(Fault::Cpu(1.5)),
+        "tick" => Some(Fault::Tick(2.0)),
+        _ => None,
+    };
+    let kind = if name == "saves" { GameKind::Survival } else { GameKind::Dinosaurs };
+    let mut game = Game::calm(kind, 5, 5.0);
+    if let Some(fault) = fault {
+        game.inject(QUIET_S + 3_600.0, fault);
+    }
+    println!("time,players,cpu,rss,write_bytes,tick_ms");
+    let (end_s, fine) = if name == "saves" { (3_600.0, 1) } else { (QUIET_S + 4.0 * 3_600.0, 12) };
+    while game.elapsed_s() < end_s {
+        let steps = if name != "saves" && game.elapsed_s() < QUIET_S { 120 } else { fine };
+        let (mut cpu, mut tick, mut written, mut count) = (0.0, 0.0, 0, 0.0_f32);
+        let mut last = None;
+        for _ in 0..steps {
+            let step = game.step();
+            if let Some(sample) = step.sample {
+                cpu += sample.cpu_cores.unwrap_or(0.0);
+                tick += sample.tick_ms.unwrap_or(0.0);
+                written += sample.write_bytes.unwrap_or(0);
+                count += 1.0;
+                last = Some((step.now, sample));
+            }
+        }
+        let Some((now, sample)) = last else { continue };
+        println!(
+            "{},{},{:.3},{},{},{:.2}",
+            now.0 / 1_000,
+            sample.players.unwrap_or(0),
+            cpu / count,
+            sample.rss_bytes.unwrap_or(0) / 1_000_000 * 1_000_000,
+            written,
+            tick / count
         );
     }
 }

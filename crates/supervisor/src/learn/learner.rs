@@ -46,13 +46,13 @@ const AVAILABLE_MIN: u64 = 128 * 1_048_576;
 const STALLED_RATE: f64 = 1.0;
 const STALLED_MINUTES: u32 = 2;
 /// So many players must have been there for their leaving to mean anything.
-const CROWD: f64 = 5.0;
+const CROWD: f64 = 6.0;
 const GONE_SHARE: f64 = 0.8;
 /// A leak that does not grow for so long is none any more.
 const LEAK_CALM_MINUTES: u32 = 30;
 /// Share of time that something waits for a processor from which the machine is named as the cause.
 const CROWDED: f32 = 0.3;
-const MINUTES_OF_PLAYERS: usize = 10;
+const MINUTES_OF_PLAYERS: usize = 4;
 
 /// What is learned about one ward.
 #[derive(Clone, Debug)]
@@ -73,7 +73,7 @@ pub struct Learner {
     desk: Desk,
     masked_until: Option<Timestamp>,
     sampled_at: Option<Timestamp>,
-    minute_at: Option<Timestamp>,
+    pub(super) minute_at: Option<Timestamp>,
     limit: Option<u64>,
     crowded: bool,
     stalled_minutes: u32,
@@ -331,7 +331,8 @@ impl Learner {
                 continue;
             }
             let usual = baseline.expected(&self.players, slot(now.0.div_euclid(QUARTER_MS)));
-            let deviation = deviation(rule, mean, calmest, usual.value, usual.doubt);
+            let mut deviation = deviation(rule, mean, calmest, usual.value, usual.doubt);
+            deviation.crowded = self.crowded;
             // A leak explains that memory is high; one alert is enough.
             let explained = rule.kind == AlertKind::MemoryHigh && self.desk.is_open(AlertKind::MemoryLeak);
             let open = self.desk.is_open(rule.kind);
@@ -458,7 +459,10 @@ impl Learner {
                 values[alert.series.index()] = f64::NAN;
             }
         }
-        if self.history.add(now.0, &values, f64::from(minutes)) {
+        // Once an hour, but at once when enough is known for the first time.
+        let quarter = self.history.quarter;
+        let first = self.baselines.iter().all(Option::is_none);
+        if self.history.add(now.0, &values, f64::from(minutes)) && (first || quarter % 4 == 3) {
             self.fit_next = 0;
         }
         if let Some(series) = Series::ALL.get(self.fit_next) {
@@ -541,5 +545,6 @@ fn deviation(rule: &Rule, mean: f64, calmest: f64, usual: f64, doubt: f64) -> De
         calmest: sign * (calmest - usual) / scale,
         amount: sign * (mean - usual),
         doubt: doubt / scale,
+        crowded: false,
     }
 }

@@ -66,7 +66,7 @@ pub(super) const RULES: [Rule; 5] = [
 /// Robust standard deviations at each speed.
 const SIGMAS: [f64; SPEEDS] = [4.0, 3.0, 3.0];
 /// How much more than its habit.
-const MARGIN: f64 = 1.25;
+const MARGIN: f64 = 1.3;
 /// Minutes kept.
 const MINUTES: usize = 30;
 /// A jump is one from the minutes before: so many must be known.
@@ -81,6 +81,8 @@ pub(super) struct Deviation {
     pub(super) amount: f64,
     /// How wrong the expectation itself may be.
     pub(super) doubt: f64,
+    /// The machine is short of processor time: only what lasts is told of the game.
+    pub(super) crowded: bool,
 }
 
 /// What a minute means.
@@ -152,7 +154,8 @@ impl Watch {
         let mut verdict = Verdict::Usual;
         for (speed, excess) in excess.into_iter().enumerate() {
             let bar = self.bar(rule, speed, sigma);
-            if excess >= bar && seen.amount >= rule.least_amount {
+            let soon = speed + 1 < SPEEDS;
+            if excess >= bar && !(soon && seen.crowded) && seen.amount >= rule.least_amount {
                 let minutes = self.minutes_above(bar / 2.0);
                 let most = excess.max(seen.mean);
                 return Verdict::Unusual { excess: most, sigmas: most / sigma.max(0.005), minutes };
@@ -169,8 +172,9 @@ impl Watch {
         let habit = &self.habits[speed];
         // In the first days habits are hardly known.
         let young = match habit.days() {
-            0 => 1.6,
-            1 => 1.3,
+            0 => 2.5,
+            1 => 1.6,
+            2 => 1.2,
             _ => 1.0,
         };
         (rule.least[speed] * young).max(SIGMAS[speed] * sigma).max(habit.bar(MARGIN))
@@ -218,7 +222,7 @@ mod tests {
     use super::*;
 
     fn seen(deviation: f64) -> Deviation {
-        Deviation { mean: deviation, calmest: deviation, amount: 1e12, doubt: 0.0 }
+        Deviation { mean: deviation, calmest: deviation, amount: 1e12, doubt: 0.0, crowded: false }
     }
 
     fn wave(minute: usize) -> f64 {

@@ -6,6 +6,8 @@
 //! `text` words them. `state` saves all that was learned, `replay` runs recordings through it.
 
 mod baseline;
+#[cfg(test)]
+mod checks;
 mod desk;
 mod habit;
 mod history;
@@ -13,16 +15,20 @@ mod learner;
 mod level;
 mod minute;
 mod period;
+mod replay;
 mod robust;
 mod saves;
 #[cfg(test)]
 mod simulate;
+mod state;
 mod text;
 mod trend;
 mod words;
 
 pub use learner::{LearnSettings, Learner};
+pub use replay::{RECORDING_LINE_BYTES_MAX, RecordingError, Replay, replay};
 pub use saves::{SAVE_WAIT_MAX, SaveCycle, SaveSchedule};
+pub use state::{RestoreError, SNAPSHOT_BYTES_MAX};
 pub use words::{
     Alert, AlertChange, AlertKind, BaselineView, CostPerPlayer, Forecast, LearnedView, Mark,
     MinuteAggregate, Sample, SaveSource, SaveView, SaveWindow, Series, TrendView, Warmup,

@@ -61,6 +61,17 @@ impl Beat {
         (began - self.guard_ms(), began + self.length_ms + self.guard_ms())
     }
 
+    /// Whether a damaged snapshot could not have made it up.
+    pub(super) fn is_possible(&self) -> bool {
+        let period = 10_000.0..=14_400_000.0;
+        period.contains(&self.period_ms)
+            && self.anchor_ms.abs() < 1e15
+            && (0.0..=self.period_ms).contains(&self.length_ms)
+            && (0.0..=self.period_ms).contains(&self.jitter_ms)
+            && (0.0..=1.0).contains(&self.confidence)
+            && self.threshold.is_finite()
+    }
+
     fn believed(&self) -> bool {
         self.in_step && self.confidence >= CONFIDENCE_MIN
     }

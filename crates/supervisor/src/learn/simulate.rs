@@ -255,6 +255,17 @@ impl Game {
         }
     }
 
+    /// One without restarts, bursts, neighbours or wandering memory, for short recordings.
+    pub(crate) fn calm(kind: GameKind, seed: u64, step_s: f64) -> Game {
+        let mut game = Game::new(kind, seed, step_s);
+        game.stop_in_s = f64::INFINITY;
+        game.nature.bursts_a_day = 0.0;
+        game.nature.neighbours_a_day = 0.0;
+        game.nature.memory_wander = 0.0;
+        game.nature.cache = 0.0;
+        game
+    }
+
     /// The fault begins so many seconds after the simulation.
     pub(crate) fn inject(&mut self, at_s: f64, fault: Fault) {
         self.fault = Some((at_s, fault));

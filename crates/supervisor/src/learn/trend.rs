@@ -17,16 +17,18 @@ struct Scale {
     least: f64,
     /// Share of the pairs that must rise; a single step has 0.75.
     rising: f64,
+    /// Share of the rise that a single step may have.
+    step_most: f64,
     /// How much more than the habit.
     margin: f64,
 }
 
 /// 25 and 30 minutes find 2 % an hour in time; 90 minutes and 6 hours find it where memory is restless.
 const SCALES: [Scale; 4] = [
-    Scale { block: 1, points: 25, least: 0.011, rising: 0.85, margin: 1.1 },
-    Scale { block: 3, points: 10, least: 0.011, rising: 0.9, margin: 1.1 },
-    Scale { block: 10, points: 9, least: 0.008, rising: 0.9, margin: 1.15 },
-    Scale { block: 40, points: 9, least: 0.006, rising: 0.92, margin: 1.2 },
+    Scale { block: 1, points: 25, least: 0.011, rising: 0.85, step_most: 0.6, margin: 1.2 },
+    Scale { block: 3, points: 10, least: 0.011, rising: 0.9, step_most: 0.6, margin: 1.2 },
+    Scale { block: 10, points: 9, least: 0.008, rising: 0.9, step_most: 0.4, margin: 1.25 },
+    Scale { block: 40, points: 9, least: 0.006, rising: 0.92, step_most: 0.4, margin: 1.3 },
 ];
 const SCALE_COUNT: usize = SCALES.len();
 /// Whatever the habit, such growth over six hours without slowing down is a leak: one that was there from the
@@ -215,7 +217,7 @@ impl MemoryTrend {
         }
         let level = self.level()?;
         let trend = theil_sen(&self.points, &mut self.slopes)?;
-        if trend.rising < scale.rising || !self.steady() || self.slows_down(trend) {
+        if trend.rising < scale.rising || !self.steady(scale.step_most) || self.slows_down(trend) {
             return None;
         }
         let hours = wanted as f64 / 60.0;
@@ -245,7 +247,7 @@ impl MemoryTrend {
     }
 
     /// No single step makes up most of the rise: a new map, a big base that was loaded.
-    fn steady(&self) -> bool {
+    fn steady(&self, most: f64) -> bool {
         let points = &self.points;
         let reach = (points.len() / 8).max(1);
         let rise = points[points.len() - 1].1 - points[0].1;
@@ -254,7 +256,7 @@ impl MemoryTrend {
             .zip(&points[reach..])
             .map(|(left, right)| right.1 - left.1)
             .fold(0.0, f64::max);
-        largest <= 0.6 * rise
+        largest <= most * rise
     }
 
     /// Caches fill ever more slowly, leaks go on.
