@@ -29,13 +29,9 @@ fn main() {
     let verbose = arguments.next().is_some();
     let began = Instant::now();
     false_alarms(wards, step_s, verbose);
-    for fault in [
-        Fault::Leak(0.02),
-        Fault::Leak(0.05),
-        Fault::Cpu(1.5),
-        Fault::Tick(2.0),
-        Fault::SlowDown,
-    ] {
+    for fault in
+        [Fault::Leak(0.02), Fault::Leak(0.05), Fault::Cpu(1.5), Fault::Tick(2.0), Fault::SlowDown]
+    {
         sensitivity(fault, wards, step_s, verbose);
     }
     println!("took {:.0} s", began.elapsed().as_secs_f64());
@@ -60,7 +56,10 @@ fn false_alarms(wards: u64, step_s: f64, verbose: bool) {
             }
         }
         let weeks = 3.0 * wards as f64;
-        println!("{game:?}: {:.3} per ward-week (worst ward: {worst} in 3 weeks)", f64::from(count) / weeks);
+        println!(
+            "{game:?}: {:.3} per ward-week (worst ward: {worst} in 3 weeks)",
+            f64::from(count) / weeks
+        );
     }
     println!("{kinds:?}");
 }

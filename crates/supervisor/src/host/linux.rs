@@ -102,6 +102,17 @@ pub fn next_data(file: &File, offset: u64) -> io::Result<u64> {
     }
 }
 
+/// How many bytes may still be written to the file system of this folder.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let about = rustix::fs::statvfs(folder)?;
+    Ok(about.f_bavail.saturating_mul(about.f_frsize))
+}
+
+/// Makes a file somebody else's.
+pub fn give_to(file: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    std::os::unix::fs::chown(file, Some(uid), Some(gid))
+}
+
 /// A number that tells files of one folder apart.
 #[must_use]
 pub fn file_number(about: &Metadata) -> u64 {

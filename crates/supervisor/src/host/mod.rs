@@ -20,10 +20,10 @@ use linux as os;
 use windows as os;
 
 pub use os::{
-    Group, Handle, Pressure, Watch, catches, descendants, favour, file_number, find, give_back,
-    group_parent, identify, is_alive, kill_tree, length_and_space, lower_own_session,
-    lower_own_thread, machine_oom_kills, memory, next_data, port_is_free, principal, signal_tree,
-    state, take_limits, take_priority,
+    Group, Handle, Pressure, Watch, catches, descendants, favour, file_number, find, free_bytes,
+    give_back, give_to, group_parent, identify, is_alive, kill_tree, length_and_space,
+    lower_own_session, lower_own_thread, machine_oom_kills, memory, next_data, port_is_free,
+    principal, signal_tree, state, take_limits, take_priority,
 };
 
 /// Why the system did not do what was asked.

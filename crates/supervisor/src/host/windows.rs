@@ -353,6 +353,20 @@ pub fn next_data(_file: &File, offset: u64) -> io::Result<u64> {
     Ok(offset)
 }
 
+/// How many bytes may still be written to the file system of this folder.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let disks = sysinfo::Disks::new_with_refreshed_list();
+    let folder = folder.canonicalize()?;
+    let below = disks.iter().filter(|disk| folder.starts_with(disk.mount_point()));
+    let disk = below.max_by_key(|disk| disk.mount_point().as_os_str().len());
+    disk.map(sysinfo::Disk::available_space).ok_or_else(|| io::ErrorKind::Unsupported.into())
+}
+
+/// Makes a file somebody else's.
+pub fn give_to(_file: &Path, _uid: u32, _gid: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// A number that tells files of one folder apart: when they were made.
 #[must_use]
 pub fn file_number(about: &Metadata) -> u64 {

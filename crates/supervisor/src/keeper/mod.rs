@@ -25,13 +25,18 @@ use std::process::ExitCode;
 
 pub use client::{Client, ConnectError, LaunchError, Lost, RequestError, Starter};
 pub use files::{
-    CONSOLE, ExitFile, ExitRecord, Launch, ProcessFile, SignalSent, Stdin, User, read_exit,
+    CONSOLE, ExitFile, ExitRecord, Group, Launch, ProcessFile, SignalSent, Stdin, User, read_exit,
     read_process,
 };
 pub use words::{Event, Phase, Status, Target};
 
 #[cfg(unix)]
 pub use serve::write_input;
+
+/// A file that is made with these options can be read by its owner only.
+pub(crate) fn for_owner_only(options: &mut std::fs::OpenOptions) {
+    link::private(options);
+}
 
 /// The subcommand under which Naru runs itself again.
 pub const COMMAND: &str = "ward-keeper";

@@ -154,7 +154,9 @@ impl Baseline {
         let (players_min, players_max) = self.players;
         let line = &self.line;
         let vague = line.slope_error >= line.slope.abs().max(f64::MIN_POSITIVE);
-        if players_max - players_min < PLAYERS_RANGE_MIN || (vague && line.slope_error > 0.5 * self.mean_share()) {
+        if players_max - players_min < PLAYERS_RANGE_MIN
+            || (vague && line.slope_error > 0.5 * self.mean_share())
+        {
             return CostPerPlayer::NotEnoughVariation { players_min, players_max };
         }
         CostPerPlayer::Known {
@@ -216,7 +218,8 @@ mod tests {
 
     fn wave(quarter: usize) -> f64 {
         let hour = (quarter / 4 % 24) as f64;
-        (10.0 - 9.0 * (hour / 24.0 * std::f64::consts::TAU).cos() + (quarter as f64 * 12.9).sin()).max(0.0)
+        (10.0 - 9.0 * (hour / 24.0 * std::f64::consts::TAU).cos() + (quarter as f64 * 12.9).sin())
+            .max(0.0)
     }
 
     fn cost(history: &History) -> (f64, f64, f64) {

@@ -114,7 +114,8 @@ impl Habit {
     /// What has to be exceeded to be unlike this ward: some way above the largest of its days, more so
     /// while few are known (the largest of one day says little about the next).
     pub(super) fn bar(&self, margin: f64) -> f64 {
-        let largest = self.past.iter().take(usize::from(self.known)).fold(0.0_f32, |a, b| a.max(*b));
+        let largest =
+            self.past.iter().take(usize::from(self.known)).fold(0.0_f32, |a, b| a.max(*b));
         f64::from(largest) * (margin + 0.5 / f64::from(self.known.max(1)))
     }
 }

@@ -333,7 +333,8 @@ impl Game {
         let hours = self.elapsed_s / 3_600.0;
         let evening = ((hours - 20.0) / 24.0 * std::f64::consts::TAU).cos();
         let weekend = if (hours / 24.0) % 7.0 >= 5.0 { 1.4 } else { 1.0 };
-        let wanted = self.nature.players_max * weekend * (0.45 + 0.45 * evening).powf(1.5).max(0.02);
+        let wanted =
+            self.nature.players_max * weekend * (0.45 + 0.45 * evening).powf(1.5).max(0.02);
         let stay_s = 2_400.0;
         if self.dice.chance(wanted * self.step_s / stay_s) {
             self.players += 1.0;

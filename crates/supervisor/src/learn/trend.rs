@@ -288,7 +288,10 @@ mod tests {
     }
 
     /// Three quiet days, then `bytes(minute)` until a leak is found.
-    fn minutes_to_find(quiet: impl Fn(usize) -> f64, bytes: impl Fn(usize) -> f64) -> Option<usize> {
+    fn minutes_to_find(
+        quiet: impl Fn(usize) -> f64,
+        bytes: impl Fn(usize) -> f64,
+    ) -> Option<usize> {
         let mut trend = MemoryTrend::new();
         let mut day = 0;
         for minute in 0..3 * 1_440 {
@@ -319,7 +322,8 @@ mod tests {
         let step = |minute: usize| quiet(minute) + if minute > 100 { 0.1 * LEVEL } else { 0.0 };
         assert_eq!(minutes_to_find(quiet, step), None);
         // Caches of the same speed were seen on the days before, after each start.
-        let cache = |minute: usize| quiet(minute) * (1.2 - 0.2 * (-((minute % 1_440) as f64) / 90.0).exp());
+        let cache =
+            |minute: usize| quiet(minute) * (1.2 - 0.2 * (-((minute % 1_440) as f64) / 90.0).exp());
         assert_eq!(minutes_to_find(cache, cache), None);
     }
 

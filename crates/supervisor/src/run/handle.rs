@@ -94,11 +94,7 @@ impl Wards {
     }
 
     /// Waits until an operation is over, however long that takes. Cancel safe.
-    pub async fn wait(
-        &self,
-        ward: WardName,
-        operation: OperationId,
-    ) -> Result<Outcome, WardError> {
+    pub async fn wait(&self, ward: WardName, operation: OperationId) -> Result<Outcome, WardError> {
         self.ask(|reply| Command::Wait(ward, operation, reply)).await
     }
 
@@ -174,4 +170,3 @@ impl Wards {
         self.ask(|reply| Command::Reload(wards, reply)).await
     }
 }
-
