@@ -62,6 +62,7 @@ impl Spread {
 
 /// Days that count.
 const DAYS: usize = 7;
+const DAYS_KNOWN_MAX: u8 = 7;
 
 /// The largest excursion of each of the last seven days. The present day counts from the next one on:
 /// otherwise whatever grows slowly would lift its own bar ahead of itself.
@@ -99,7 +100,7 @@ impl Habit {
         if self.seen_today && day > self.day {
             self.past.rotate_right(1);
             self.past[0] = self.today;
-            self.known = (self.known + 1).min(DAYS as u8);
+            self.known = (self.known + 1).min(DAYS_KNOWN_MAX);
         }
         self.day = day;
         self.today = 0.0;
@@ -114,7 +115,8 @@ impl Habit {
     /// What has to be exceeded to be unlike this ward: some way above the largest of its days, more so
     /// while few are known (the largest of one day says little about the next).
     pub(super) fn bar(&self, margin: f64) -> f64 {
-        let largest = self.past.iter().take(usize::from(self.known)).fold(0.0_f32, |a, b| a.max(*b));
+        let largest =
+            self.past.iter().take(usize::from(self.known)).fold(0.0_f32, |a, b| a.max(*b));
         f64::from(largest) * (margin + 0.5 / f64::from(self.known.max(1)))
     }
 }

@@ -334,7 +334,8 @@ impl Learner {
             let mut deviation = deviation(rule, mean, calmest, usual.value, usual.doubt);
             deviation.crowded = self.crowded;
             // A leak explains that memory is high; one alert is enough.
-            let explained = rule.kind == AlertKind::MemoryHigh && self.desk.is_open(AlertKind::MemoryLeak);
+            let explained =
+                rule.kind == AlertKind::MemoryHigh && self.desk.is_open(AlertKind::MemoryLeak);
             let open = self.desk.is_open(rule.kind);
             match self.watches[at].judge(rule, deviation, day, open || explained) {
                 Verdict::Unusual { excess, sigmas, minutes } if !explained => {
@@ -359,11 +360,12 @@ impl Learner {
 
     fn judge_memory(&mut self, now: Timestamp, minutes: u32, changes: &mut Vec<AlertChange>) {
         let baseline = self.baselines[Series::Memory.index()].as_deref();
-        let players = baseline.map_or(self.players[0], |baseline| baseline.players_of(&self.players));
+        let players =
+            baseline.map_or(self.players[0], |baseline| baseline.players_of(&self.players));
         let players = if players.is_finite() { players } else { 0.0 };
         let effect = baseline.map_or(PlayersEffect::default(), |baseline| PlayersEffect {
             per_player: baseline.line.slope,
-            doubt: 0.15 * baseline.line.slope.abs() + baseline.line.slope_error,
+            doubt: 0.08 * baseline.line.slope.abs() + baseline.line.slope_error,
         });
         let used = self.seen[Series::Memory.index()];
         (0..minutes).for_each(|_| self.trend.push(used, players));
@@ -399,7 +401,8 @@ impl Learner {
         minutes: u32,
         changes: &mut Vec<AlertChange>,
     ) {
-        let growing = self.trend.growth().is_some_and(|growth| growth.per_hour > self.leak_bar / 2.0);
+        let growing =
+            self.trend.growth().is_some_and(|growth| growth.per_hour > self.leak_bar / 2.0);
         self.leak_calm_minutes = if growing { 0 } else { self.leak_calm_minutes + minutes };
         if self.leak_calm_minutes >= LEAK_CALM_MINUTES {
             let kind = AlertKind::MemoryLeak;
@@ -500,7 +503,8 @@ impl Learner {
     }
 
     fn warmup(&self) -> Warmup {
-        let known = Series::ALL.map(|series| self.history.known(series)).into_iter().max().unwrap_or(0);
+        let known =
+            Series::ALL.map(|series| self.history.known(series)).into_iter().max().unwrap_or(0);
         let hours = |quarters: usize| quarters as f64 / 4.0;
         let scale = self.watches.iter().any(|watch| watch.sigma().is_some());
         let missing = if known < QUARTERS_NEEDED {
@@ -520,10 +524,12 @@ impl Learner {
         let slot = slot(now.0.div_euclid(QUARTER_MS));
         let views = Series::ALL.into_iter().filter_map(|series| {
             let baseline = self.baselines[series.index()].as_ref()?;
-            let players = if series == Series::Players { [0.0; 3] } else { self.players };
+            let players =
+                if series == Series::Players { [0.0; LAGS_MIN.len()] } else { self.players };
             let expected = baseline.expected(&players, slot).value;
             let watch = RULES.iter().position(|rule| rule.kind.series() == series);
-            let spread = watch.and_then(|at| self.watches[at].sigma()).map(|sigma| sigma * expected);
+            let spread =
+                watch.and_then(|at| self.watches[at].sigma()).map(|sigma| sigma * expected);
             let sigma = spread.unwrap_or(baseline.line.sigma);
             let observed = Some(self.seen[series.index()]).filter(|value| value.is_finite());
             let text = format!(

@@ -212,7 +212,8 @@ impl Watch {
     }
 
     fn minutes_above(&self, level: f64) -> u32 {
-        let above = self.recent.iter().rev().take_while(|value| f64::from(**value) >= level).count();
+        let above =
+            self.recent.iter().rev().take_while(|value| f64::from(**value) >= level).count();
         u32::try_from(above).unwrap_or(u32::MAX).max(1)
     }
 }

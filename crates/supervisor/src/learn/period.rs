@@ -58,7 +58,16 @@ const PERIODS_MIN: usize = 4;
 impl Rhythm {
     pub(super) fn new(bins: usize, lags: std::ops::RangeInclusive<usize>) -> Rhythm {
         let correlations = vec![0.0; lags.end() + 1];
-        Rhythm { bins: vec![0; bins], next: 0, filled: 0, scan_at: 0, rest: 0, mean: 0, lags, correlations }
+        Rhythm {
+            bins: vec![0; bins],
+            next: 0,
+            filled: 0,
+            scan_at: 0,
+            rest: 0,
+            mean: 0,
+            lags,
+            correlations,
+        }
     }
 
     pub(super) fn memory_bytes(&self) -> usize {

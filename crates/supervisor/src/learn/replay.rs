@@ -78,7 +78,14 @@ impl Replay {
     #[must_use]
     pub fn new(settings: LearnSettings) -> Replay {
         let learner = Learner::new(settings);
-        Replay { learner, header: None, line: 0, last: None, minute_began: Timestamp(0), limit: None }
+        Replay {
+            learner,
+            header: None,
+            line: 0,
+            last: None,
+            minute_began: Timestamp(0),
+            limit: None,
+        }
     }
 
     /// What was learned so far.
@@ -102,7 +109,9 @@ impl Replay {
         }
         if text.starts_with('{') {
             let row = serde_json::from_str(text);
-            return row.map_err(|_| self.wrong("not an object of the known fields")).and_then(|row| self.row(row));
+            return row
+                .map_err(|_| self.wrong("not an object of the known fields"))
+                .and_then(|row| self.row(row));
         }
         let Some(header) = &self.header else {
             self.header = Some(header(text)?);
@@ -162,7 +171,10 @@ impl Replay {
 ///
 /// # Errors
 /// [`RecordingError`] at the first line that cannot be read.
-pub fn replay(settings: LearnSettings, recording: &str) -> Result<Vec<AlertChange>, RecordingError> {
+pub fn replay(
+    settings: LearnSettings,
+    recording: &str,
+) -> Result<Vec<AlertChange>, RecordingError> {
     let mut replay = Replay::new(settings);
     let mut changes = Vec::new();
     for line in recording.lines() {

@@ -81,7 +81,9 @@ pub(super) fn huber(points: &[(f64, f64)], x_range_min: f64) -> Option<Line> {
 }
 
 fn range(points: &[(f64, f64)]) -> (f64, f64) {
-    points.iter().fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.0), high.max(point.0)))
+    points
+        .iter()
+        .fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.0), high.max(point.0)))
 }
 
 fn rest(point: &(f64, f64), line: &Line) -> f64 {
@@ -98,7 +100,9 @@ fn weighted(points: &[(f64, f64)], line: &mut Line, sloped: bool, weigh: impl Fn
     let mut sums = [0.0; 5];
     for point in points {
         let weight = weigh(rest(point, line));
-        for (sum, term) in sums.iter_mut().zip([1.0, point.0, point.1, point.0 * point.0, point.0 * point.1]) {
+        for (sum, term) in
+            sums.iter_mut().zip([1.0, point.0, point.1, point.0 * point.0, point.0 * point.1])
+        {
             *sum += weight * term;
         }
     }

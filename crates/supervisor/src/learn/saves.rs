@@ -369,13 +369,17 @@ impl SaveCycle {
         if self.told_last.is_some() {
             let period_s = self.told_period_ms.map(|period| period / 1_000.0);
             let length_s = self.told_length_ms / 1_000.0;
-            return Some(SaveView { source: SaveSource::Told, period_s, length_s, confidence: 1.0, next });
+            return Some(SaveView {
+                source: SaveSource::Told,
+                period_s,
+                length_s,
+                confidence: 1.0,
+                next,
+            });
         }
         let learned = self.beat.filter(|_| self.schedule.is_none());
         let (source, period_ms, confidence) = match (self.schedule, learned) {
-            (Some(schedule), _) => {
-                (SaveSource::Declared, schedule.period.as_millis() as f64, 1.0)
-            }
+            (Some(schedule), _) => (SaveSource::Declared, schedule.period.as_millis() as f64, 1.0),
             (None, Some(beat)) => (SaveSource::Learned, beat.period_ms, beat.confidence),
             (None, None) => return None,
         };

@@ -333,7 +333,8 @@ impl Game {
         let hours = self.elapsed_s / 3_600.0;
         let evening = ((hours - 20.0) / 24.0 * std::f64::consts::TAU).cos();
         let weekend = if (hours / 24.0) % 7.0 >= 5.0 { 1.4 } else { 1.0 };
-        let wanted = self.nature.players_max * weekend * (0.45 + 0.45 * evening).powf(1.5).max(0.02);
+        let wanted =
+            self.nature.players_max * weekend * (0.45 + 0.45 * evening).powf(1.5).max(0.02);
         let stay_s = 2_400.0;
         if self.dice.chance(wanted * self.step_s / stay_s) {
             self.players += 1.0;
@@ -479,10 +480,22 @@ pub(crate) struct Ward {
 
 impl Ward {
     pub(crate) fn new(kind: GameKind, seed: u64, step_s: f64) -> Ward {
-        let game = Game::new(kind, seed, step_s);
+        Ward::of(Game::new(kind, seed, step_s))
+    }
+
+    /// One without bursts, neighbours, restarts and wandering memory.
+    pub(crate) fn calm(kind: GameKind, seed: u64, step_s: f64) -> Ward {
+        Ward::of(Game::calm(kind, seed, step_s))
+    }
+
+    fn of(game: Game) -> Ward {
         let mut learner = Learner::new(LearnSettings::default());
         learner.mark(Timestamp(BEGIN_MS), Mark::Started);
         Ward { game, learner, opened: Vec::new(), minute_left_s: 60.0, pressure: 0.0, alive: true }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.game.now()
     }
 
     /// Runs until so many seconds after the simulation began.

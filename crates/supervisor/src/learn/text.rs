@@ -80,20 +80,25 @@ fn what(case: &Case) -> String {
     } else {
         " at this hour".to_owned()
     };
-    let share = if case.expected > 0.0 { (case.observed / case.expected - 1.0) * 100.0 } else { 0.0 };
+    let share =
+        if case.expected > 0.0 { (case.observed / case.expected - 1.0) * 100.0 } else { 0.0 };
     match case.kind {
         AlertKind::CpuHigh => {
             format!("It uses {observed}, {share:.0} % more than the usual {expected}{people}")
         }
         AlertKind::TickSlow => {
-            format!("A tick takes {observed}, {share:.0} % longer than the usual {expected}{people}")
+            format!(
+                "A tick takes {observed}, {share:.0} % longer than the usual {expected}{people}"
+            )
         }
         AlertKind::TickRateLow => {
             format!("It runs at {observed} instead of the usual {expected}{people}")
         }
         AlertKind::TickStalled => format!("It hardly ticks: {observed}"),
         AlertKind::MemoryHigh => {
-            format!("It uses {observed} of memory, {share:.0} % more than the usual {expected}{people}")
+            format!(
+                "It uses {observed} of memory, {share:.0} % more than the usual {expected}{people}"
+            )
         }
         AlertKind::MemoryFull => {
             format!("Memory is nearly used up: {observed} of {expected}")
@@ -149,11 +154,15 @@ fn what_to_do(case: &Case) -> &'static str {
             "Look at what was loaded: a map, a base, a mod. If it does not fall by itself, restart when it is \
              empty."
         }
-        AlertKind::MemoryFull => "Save and restart it now, or the system may kill it without a save.",
+        AlertKind::MemoryFull => {
+            "Save and restart it now, or the system may kill it without a save."
+        }
         AlertKind::WritesHigh => {
             "Look at the size of logs and saves, and at free disk space; debug logging is a common cause."
         }
-        AlertKind::PlayersGone => "Try to join, and look at the console and the network: they may not be able to come back.",
+        AlertKind::PlayersGone => {
+            "Try to join, and look at the console and the network: they may not be able to come back."
+        }
     }
 }
 
@@ -171,7 +180,9 @@ pub(super) fn closed(kind: AlertKind, lasted: Duration, ending: Ending) -> Strin
     let lasted = span(lasted);
     match ending {
         Ending::Calm => format!("{subject} is usual again after {lasted}."),
-        Ending::Restart => format!("{subject}: over after {lasted}, because the game was stopped or started anew."),
+        Ending::Restart => {
+            format!("{subject}: over after {lasted}, because the game was stopped or started anew.")
+        }
         Ending::Accepted => {
             format!("{subject} stayed like that for {lasted} and counts as usual from now on.")
         }
