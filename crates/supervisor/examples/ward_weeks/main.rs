@@ -1,6 +1,7 @@
 //! How many false alarms a ward-week has and how soon faults are found, over many simulated wards. Prints tables
 //! for `docs/operations/ward-alerts.md`; `cargo run --release -p naru-supervisor --example ward_weeks -- 200`.
-//! With `record quiet|saves|leak|cpu|tick` it prints one of the recordings in `tests/recordings`.
+//! With `snapshot` it prints what a ward learned in a day and a half as bytes, for the fuzzing corpus; with
+//! `record quiet|saves|leak|cpu|tick`, one of the recordings in `tests/recordings`.
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 
 use std::collections::BTreeMap;
@@ -23,6 +24,9 @@ fn main() {
     let mut arguments = std::env::args().skip(1).peekable();
     if arguments.next_if_eq("record").is_some() {
         return record(&arguments.next().unwrap_or_default());
+    }
+    if arguments.next_if_eq("snapshot").is_some() {
+        return snapshot();
     }
     let wards: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(40);
     let step_s: f64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(5.0);
@@ -84,15 +88,15 @@ fn sensitivity(fault: Fault, wards: u64, step_s: f64, verbose: bool) {
             }
         }
         minutes.sort_by(f64::total_cmp);
-        let at = |share: f64| minutes[((minutes.len() - 1) as f64 * share).round() as usize];
+        let at = |share: usize| minutes[(minutes.len() - 1) * share / 10];
         let goal = if matches!(fault, Fault::Leak(_)) { 30.0 } else { 2.05 };
         let within = minutes.iter().filter(|found| **found <= goal).count() as f64;
         println!(
             "{game:?}: within {goal:.0} min {:.1} %, median {:.1} min, 90 % {:.1} min, worst {:.1} min",
             100.0 * within / minutes.len() as f64,
-            at(0.5),
-            at(0.9),
-            at(1.0)
+            at(5),
+            at(9),
+            at(10)
         );
     }
 }
@@ -139,4 +143,11 @@ fn record(name: &str) {
             tick / count
         );
     }
+}
+
+fn snapshot() {
+    let mut ward = Ward::new(GameKind::Survival, 1, 5.0);
+    ward.run_until(1.5 * DAY_S);
+    let bytes = ward.learner.snapshot();
+    std::io::Write::write_all(&mut std::io::stdout(), &bytes).expect("somebody reads it");
 }

@@ -8,7 +8,7 @@ use super::words::{CostPerPlayer, SERIES_COUNT, Series};
 /// Undisturbed quarter hours without which nothing is judged: a day, so that each hour was seen.
 pub(super) const QUARTERS_NEEDED: usize = 96;
 /// Players' effect on memory lags: how it follows is chosen among these (minutes; 0: at once).
-pub(super) const LAGS_MIN: [f64; 3] = [0.0, 15.0, 45.0];
+pub(super) const LAGS_MIN: [f64; 5] = [0.0, 5.0, 12.0, 25.0, 45.0];
 /// Number of players now, and as smoothed over each lag.
 pub(super) type Players = [f64; LAGS_MIN.len()];
 
@@ -27,7 +27,6 @@ pub(super) struct Baseline {
     bends: [f32; BENDS],
     /// And by hour of the week.
     hours: [f32; HOURS],
-    pub(super) quarters: usize,
 }
 
 /// What would be usual now.
@@ -64,14 +63,8 @@ impl Baseline {
         let players = pairs
             .iter()
             .fold((f64::MAX, f64::MIN), |range, pair| (range.0.min(pair.0), range.1.max(pair.0)));
-        let mut baseline = Baseline {
-            line,
-            lag,
-            players,
-            bends: [0.0; BENDS],
-            hours: [0.0; HOURS],
-            quarters: points.len(),
-        };
+        let mut baseline =
+            Baseline { line, lag, players, bends: [0.0; BENDS], hours: [0.0; HOURS] };
         baseline.bend(&points);
         // A leak with a restart each night looks like an hour's habit: memory has none.
         if series != Series::Memory {
@@ -253,7 +246,7 @@ mod tests {
         let busy = |quarter: usize| if quarter / 4 % 24 == 4 { 2.0 } else { 0.0 };
         let history = week(wave, |quarter, players| 0.4 + 0.05 * players + busy(quarter));
         let baseline = Baseline::fit(&history, Series::Cpu).unwrap();
-        let at = |hour: usize| baseline.expected(&[5.0; 3], hour * 4).value;
+        let at = |hour: usize| baseline.expected(&[5.0; LAGS_MIN.len()], hour * 4).value;
         assert!(at(4) > at(12) + 1.4, "{} {}", at(4), at(12));
     }
 
@@ -262,7 +255,7 @@ mod tests {
         let leak = |quarter: usize| 0.02 * (quarter % 96) as f64;
         let history = week(|_| 0.0, |quarter, _| 3.0 + leak(quarter));
         let baseline = Baseline::fit(&history, Series::Memory).unwrap();
-        let at = |hour: usize| baseline.expected(&[0.0; 3], hour * 4).value;
+        let at = |hour: usize| baseline.expected(&[0.0; LAGS_MIN.len()], hour * 4).value;
         assert!((at(1) - at(23)).abs() < 1e6);
     }
 
@@ -270,7 +263,7 @@ mod tests {
     fn more_players_than_ever_are_met_with_doubt() {
         let history = week(wave, |_, players| 0.4 + 0.05 * players);
         let baseline = Baseline::fit(&history, Series::Cpu).unwrap();
-        assert_eq!(baseline.expected(&[10.0; 3], 0).doubt, 0.0);
-        assert!(baseline.expected(&[60.0; 3], 0).doubt > 0.9);
+        assert_eq!(baseline.expected(&[10.0; LAGS_MIN.len()], 0).doubt, 0.0);
+        assert!(baseline.expected(&[60.0; LAGS_MIN.len()], 0).doubt > 0.9);
     }
 }

@@ -62,6 +62,7 @@ impl Spread {
 
 /// Days that count.
 const DAYS: usize = 7;
+const DAYS_KNOWN_MAX: u8 = 7;
 
 /// The largest excursion of each of the last seven days. The present day counts from the next one on:
 /// otherwise whatever grows slowly would lift its own bar ahead of itself.
@@ -99,7 +100,7 @@ impl Habit {
         if self.seen_today && day > self.day {
             self.past.rotate_right(1);
             self.past[0] = self.today;
-            self.known = (self.known + 1).min(DAYS as u8);
+            self.known = (self.known + 1).min(DAYS_KNOWN_MAX);
         }
         self.day = day;
         self.today = 0.0;

@@ -365,7 +365,7 @@ impl Learner {
         let players = if players.is_finite() { players } else { 0.0 };
         let effect = baseline.map_or(PlayersEffect::default(), |baseline| PlayersEffect {
             per_player: baseline.line.slope,
-            doubt: 0.15 * baseline.line.slope.abs() + baseline.line.slope_error,
+            doubt: 0.08 * baseline.line.slope.abs() + baseline.line.slope_error,
         });
         let used = self.seen[Series::Memory.index()];
         (0..minutes).for_each(|_| self.trend.push(used, players));
@@ -524,7 +524,8 @@ impl Learner {
         let slot = slot(now.0.div_euclid(QUARTER_MS));
         let views = Series::ALL.into_iter().filter_map(|series| {
             let baseline = self.baselines[series.index()].as_ref()?;
-            let players = if series == Series::Players { [0.0; 3] } else { self.players };
+            let players =
+                if series == Series::Players { [0.0; LAGS_MIN.len()] } else { self.players };
             let expected = baseline.expected(&players, slot).value;
             let watch = RULES.iter().position(|rule| rule.kind.series() == series);
             let spread =

@@ -19,8 +19,11 @@ mod replay;
 mod robust;
 mod saves;
 #[cfg(test)]
+#[allow(dead_code, reason = "the example uses other parts of it")]
 mod simulate;
 mod state;
+#[cfg(test)]
+mod tests;
 mod text;
 mod trend;
 mod words;

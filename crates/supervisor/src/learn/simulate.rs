@@ -480,10 +480,22 @@ pub(crate) struct Ward {
 
 impl Ward {
     pub(crate) fn new(kind: GameKind, seed: u64, step_s: f64) -> Ward {
-        let game = Game::new(kind, seed, step_s);
+        Ward::of(Game::new(kind, seed, step_s))
+    }
+
+    /// One without bursts, neighbours, restarts and wandering memory.
+    pub(crate) fn calm(kind: GameKind, seed: u64, step_s: f64) -> Ward {
+        Ward::of(Game::calm(kind, seed, step_s))
+    }
+
+    fn of(game: Game) -> Ward {
         let mut learner = Learner::new(LearnSettings::default());
         learner.mark(Timestamp(BEGIN_MS), Mark::Started);
         Ward { game, learner, opened: Vec::new(), minute_left_s: 60.0, pressure: 0.0, alive: true }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.game.now()
     }
 
     /// Runs until so many seconds after the simulation began.

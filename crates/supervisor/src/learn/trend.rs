@@ -91,7 +91,7 @@ pub(super) struct MemoryTrend {
     confirmed: [u8; SCALE_COUNT],
     /// Of each scale: the last result.
     growths: [Option<Growth>; SCALE_COUNT],
-    turn: u32,
+    turn: usize,
     points: Vec<(f64, f64)>,
     slopes: Vec<f64>,
 }
@@ -146,7 +146,7 @@ impl MemoryTrend {
         let mut leak: Option<Growth> = None;
         for (index, scale) in SCALES.iter().enumerate() {
             // Longer trends change slowly: they are looked at every fifth minute, in turn.
-            if scale.block > 3 && self.turn % 5 != index as u32 {
+            if scale.block > 3 && self.turn % 5 != index {
                 continue;
             }
             let growth = self.measure(index, scale, effect);
@@ -295,7 +295,7 @@ mod tests {
         let mut trend = MemoryTrend::new();
         let mut day = 0;
         for minute in 0..3 * 1_440 {
-            day = (minute / 1_440) as u32;
+            day = u32::try_from(minute / 1_440).unwrap_or(0);
             trend.push(quiet(minute), 0.0);
             let found = trend.judge(PlayersEffect::default(), None, day, false);
             assert_eq!(found, None, "minute {minute}");
