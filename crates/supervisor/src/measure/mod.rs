@@ -19,6 +19,8 @@ mod recorder;
 mod restore;
 mod rollup;
 mod sample;
+#[cfg(test)]
+mod sampler_tests;
 mod series;
 mod varint;
 mod windows;
