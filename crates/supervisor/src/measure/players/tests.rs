@@ -185,7 +185,7 @@ fn counts_say_how_good_they_are_and_peaks_are_told_once() {
     for (second, count) in [(10, 3), (20, 2), (30, 3), (40, 5)] {
         let Scene { players, pending, changes } = &mut scene;
         players.listed((at(second), at(second)), (count, Some(32)), &[], false, pending, changes);
-        peaks.extend(changes.drain(..));
+        peaks.append(changes);
     }
     let peak = |count, second| Change::Peak { count, at: at(second) };
     assert_eq!(peaks, [peak(3, 10), peak(5, 40)]);
