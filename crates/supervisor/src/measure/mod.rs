@@ -14,6 +14,7 @@ mod pace;
 mod pending;
 mod players;
 mod portable;
+#[cfg(any(test, target_os = "linux"))]
 mod procfs;
 mod recorder;
 mod restore;
