@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use naru_domain::ports::{
-    KeptWork, Ledger as _, Maintenance as _, PurgeKind, StoreError, WorkBatch, WorkQueues as _,
+    KeptWork, Ledger as _, Maintenance as _, PurgeKind, StoreError, WardBatch, WardBlock,
+    WardEvent, WardForget, WardHistory as _, WardPlace, WardRecord, WardResolution, WorkBatch,
+    WorkQueues as _,
 };
 use naru_domain::work::{LedgerBatch, MessageRecord, MessageState};
 use naru_domain::{
@@ -15,7 +17,7 @@ use naru_domain::{
 use naru_store_sql::{SqlStore, StoreOptions};
 use sqlx::Executor as _;
 
-use crate::{accept, message, open, other_program};
+use crate::{accept, contract_suite, message, open, other_program};
 
 fn large(id: i64, state: MessageState) -> MessageRecord {
     MessageRecord { text: "x".repeat(20_000).into(), state, ..message(id) }
@@ -229,4 +231,78 @@ async fn a_database_that_vanishes_is_an_error_and_not_a_panic() {
     drop(store.commit(&accept([message(2)]), Durability::Disk).await);
     drop(store.recover().await);
     drop(store.close().await);
+}
+
+/// A minute of three wards, with an event: as one flush has it.
+fn ward_minute(minute: i64, body_bytes: usize) -> Arc<WardBatch> {
+    let ward_names = ["pal", "mc", "ark"];
+    let blocks = ward_names.map(|ward| WardBlock {
+        data: vec![7; body_bytes].into(),
+        ..contract_suite::ward_block(ward, WardResolution::Raw, minute * 60)
+    });
+    let event = WardEvent {
+        place: WardPlace::new(Timestamp(minute * 60_000), 1),
+        ward: "pal".into(),
+        kind: "joined".into(),
+        body: "{}".into(),
+    };
+    let (blocks, events) = (blocks.to_vec(), vec![event]);
+    Arc::new(WardBatch { blocks, events, ..WardBatch::default() })
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_a_flush_of_wards_as_a_whole_and_forgetting_makes_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions { pages_max: Some(256), ..StoreOptions::new(folder.path()) };
+    let store = SqlStore::open(options).await.unwrap();
+    let mut minute = 0;
+    let error = loop {
+        match store.flush(ward_minute(minute, 3_000), Durability::Os).await {
+            Ok(()) => minute += 1,
+            Err(error) => break error,
+        }
+        assert!(minute < 10_000, "the disk never got full");
+    };
+    assert!(matches!(&error, StoreError::Full { reason } if reason.contains("naru.db")), "{error}");
+    let events = store.events(None, None, 9_999).await.unwrap();
+    assert_eq!(i64::try_from(events.len()).unwrap(), minute, "no event of the refused flush");
+    let record = WardRecord {
+        ward: "pal".into(),
+        part: "life".into(),
+        body: "x".repeat(20_000).into(),
+        at: Timestamp(1),
+    };
+    assert!(matches!(store.save_record(&record).await, Err(StoreError::Full { .. })));
+    assert_eq!(store.load_records().await.unwrap(), []);
+
+    let last = contract_suite::ward_block("pal", WardResolution::Raw, minute * 60).start;
+    let raw = WardForget::Blocks(WardResolution::Raw);
+    assert_eq!(store.forget(raw, last, 60).await.unwrap(), 60);
+    store.flush(ward_minute(minute, 3_000), Durability::Os).await.unwrap();
+    store.save_record(&record).await.unwrap();
+    assert_eq!(store.load_records().await.unwrap(), [record]);
+    store.check().await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_hour_of_three_wards_writes_less_than_a_mebibyte() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("naru.db");
+    let size = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
+    let store = open(folder.path()).await;
+    store.flush(ward_minute(0, 300), Durability::Os).await.unwrap();
+    store.close().await.unwrap();
+    let before = size(&database);
+
+    // Every page that is written goes to the log; folding the log in copies each page once more.
+    let store = open(folder.path()).await;
+    for minute in 1..=60 {
+        store.flush(ward_minute(minute, 300), Durability::Os).await.unwrap();
+    }
+    let logged = size(&folder.path().join("naru.db-wal"));
+    store.close().await.unwrap();
+    let hot_pages = 16 * 4_096;
+    let copied = size(&database) - before + hot_pages;
+    assert!(logged + copied < 1 << 20, "{logged} in the log, {copied} in the database");
 }

@@ -101,6 +101,24 @@ impl Digest {
         self.max
     }
 
+    /// Joins each two buckets into the lower one, where values are not exact: half the memory for a
+    /// percentile within 3/32. Only for what would not fit otherwise.
+    pub(super) fn fold(&mut self) {
+        let folded = |entry: u32| {
+            let bucket = entry >> WEIGHT_BITS;
+            if bucket < EXACT { bucket } else { bucket & !1 }
+        };
+        self.entries.dedup_by(|next, kept| {
+            let is_same = folded(*next) == folded(*kept);
+            if is_same {
+                let sum = (*next & WEIGHT_MAX) + (*kept & WEIGHT_MAX);
+                *kept = (folded(*kept) << WEIGHT_BITS) | sum.min(WEIGHT_MAX);
+            }
+            is_same
+        });
+        self.entries.shrink_to_fit();
+    }
+
     /// Empties it, and keeps its memory for what comes.
     pub(super) fn clear(&mut self) {
         self.entries.clear();
@@ -199,6 +217,22 @@ mod tests {
             prop_assert!((digest.mean() - mean).abs() <= mean.abs() * 1e-9);
             prop_assert_eq!(digest.max(), *values.last().unwrap());
         }
+    }
+
+    #[test]
+    fn a_folded_digest_is_half_as_large_and_a_little_coarser() {
+        let mut digest = Digest::default();
+        (0..50_000).for_each(|value| digest.add(value, SECOND));
+        let (before, exact) = (digest.heap_bytes(), digest.clone());
+        digest.fold();
+        assert!(digest.heap_bytes() <= before * 6 / 10, "{} {before}", digest.heap_bytes());
+        assert_eq!((digest.count(), digest.max()), (exact.count(), exact.max()));
+        for percent in [1, 50, 95, 100] {
+            let (one, other) = (digest.percentile(percent), exact.percentile(percent));
+            assert!(one.abs_diff(other) * 32 <= other * 3, "{percent}: {one} {other}");
+        }
+        digest.merge(&exact);
+        assert_eq!(digest.count(), 100_000);
     }
 
     #[test]

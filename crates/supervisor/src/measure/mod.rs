@@ -14,11 +14,14 @@ mod pace;
 mod pending;
 mod players;
 mod portable;
+#[cfg(any(test, target_os = "linux"))]
 mod procfs;
 mod recorder;
 mod restore;
 mod rollup;
 mod sample;
+#[cfg(test)]
+mod sampler_tests;
 mod series;
 mod varint;
 mod windows;

@@ -420,3 +420,6 @@ fn clip(name: &str) -> &str {
     }
     &name[..bytes]
 }
+
+#[cfg(test)]
+mod tests;
