@@ -11,6 +11,7 @@ mod ci;
 mod clients;
 mod counts;
 mod deny;
+mod games;
 mod place;
 mod stream;
 mod test;
@@ -28,11 +29,14 @@ cargo xtask COMMAND
   test    build everything, run all tests of the workspace and of the examples;
           the last line is the sum: `N passed, N failed`
   tidy    only the house rules: crate table, file headers, links, units (a part of `test`)
+  games   bring the game servers that the tests run and print where it stands how to start them
+          (a part of `test`)
   ci      the whole gate: format, lints, dependencies, `test`, documentation, fuzz targets
 
 Everything that was printed by the programs it runs is kept in target/xtask/*.log.
 Settings from the environment: CARGO_TARGET_DIR, ADVISORY_DB (folder with a clone of the
-RustSec advisory database; without it the advisories are not checked).
+RustSec advisory database; without it the advisories are not checked), NARU_GAMES (a description of
+game servers in place of those that `games` brings).
 ";
 
 fn main() -> ExitCode {
@@ -60,6 +64,10 @@ fn run(arguments: Vec<String>) -> Result<bool> {
             Ok(tally.is_green())
         }
         ["tidy"] => test::run_tidy(&Place::find()?),
+        ["games"] => {
+            println!("{}", games::prepare(&Place::find()?)?.display());
+            Ok(true)
+        }
         ["ci"] => ci::run(&Place::find()?),
         other => bail!("unknown command `{}`; try `cargo xtask help`", other.join(" ")),
     }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::clients;
 use crate::counts::{Reader, Runner, Tally};
+use crate::games;
 use crate::place::Place;
 use crate::stream::{self, Show};
 use crate::tools;
@@ -20,13 +21,21 @@ pub(crate) fn run(place: &Place) -> Result<Tally> {
             tool.check()?;
         }
     }
+    let mut tally = Tally::default();
+    let mut cargo = place.cargo();
+    cargo.args(["test", "--workspace", "--no-fail-fast"]);
+    match games::prepare(place) {
+        Ok(manifest) => {
+            cargo.env(games::VARIABLE, manifest);
+        }
+        // All other tests may still tell something.
+        Err(error) => {
+            println!("no game servers: {error:#}");
+            tally.failed += 1;
+        }
+    }
     println!("== tests of the workspace");
-    let mut tally = count(
-        place,
-        "cargo-test",
-        Runner::Cargo,
-        place.cargo().args(["test", "--workspace", "--no-fail-fast"]),
-    )?;
+    tally += count(place, "cargo-test", Runner::Cargo, &mut cargo)?;
     for example in &mut examples {
         example.folder = clients::prepare(place, &example.name, &example.folder)?;
     }

@@ -1,8 +1,11 @@
 //! Programs that must be there already, and how new they must be.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+use crate::place::setting;
 
 /// A program that the tests of the examples run with.
 pub(crate) struct Tool {
@@ -47,6 +50,15 @@ pub(crate) const GO: Tool = Tool {
 };
 
 impl Tool {
+    /// Where the program is, for those that start it with another PATH than ours.
+    pub(crate) fn found(&self) -> Result<PathBuf> {
+        let folders = setting("PATH").context("PATH is not set")?;
+        std::env::split_paths(&folders)
+            .map(|folder| folder.join(self.program).with_extension(std::env::consts::EXE_EXTENSION))
+            .find(|program| program.is_file())
+            .with_context(|| format!("`{}` was not found on the PATH", self.program))
+    }
+
     /// Fails with what to do about it if the program is absent or too old.
     pub(crate) fn check(&self) -> Result<()> {
         let Tool { program, asked, needs: (major, minor), why } = self;

@@ -18,5 +18,7 @@ mod proto;
 mod target;
 mod text_table;
 mod wall;
+#[cfg(target_os = "linux")]
+pub mod wards;
 
 pub use target::{ApiArgs, KeyPairArgs, TargetArgs};

@@ -67,7 +67,7 @@ pub(crate) fn memory(pid: u32) -> anyhow::Result<Memory> {
 }
 
 /// The number after `name` at the start of a line; zero if there is none.
-fn field(text: &str, name: &str) -> u64 {
+pub(crate) fn field(text: &str, name: &str) -> u64 {
     text.lines()
         .find_map(|line| line.strip_prefix(name))
         .and_then(|rest| rest.split_ascii_whitespace().next())
