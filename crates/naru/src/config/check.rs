@@ -11,6 +11,7 @@ use crate::emulation;
 use super::backend;
 use super::model::{Config, DurabilityName};
 use super::units::{Size, Span};
+use super::ward;
 
 /// The namespaces in which people talk to bots.
 const OF_BOTS: [&str; 2] = [ROOM_NAMESPACE, BOT_NAMESPACE];
@@ -27,6 +28,7 @@ pub(super) fn check(config: &Config) -> Vec<(String, String)> {
     backend::check(config, &mut found);
     check_store(config, &mut found);
     check_users(config, &mut found);
+    ward::check(config, &mut found);
     found.0
 }
 

@@ -6,10 +6,12 @@ mod bridge;
 mod check;
 mod model;
 mod units;
+mod ward;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use naru_supervisor::profile::read::{get, remove};
 use serde::Deserialize;
 use toml::{Table, Value};
 
@@ -22,7 +24,7 @@ pub(crate) fn reference() -> impl Iterator<Item = &'static (&'static str, &'stat
     // The application stands where people look for it: with chat.
     let (before, after) = model::REFERENCE
         .split_at(model::REFERENCE.iter().position(|(key, _)| *key == "store.url").unwrap_or(0));
-    before.iter().chain(backend::REFERENCE).chain(after)
+    before.iter().chain(backend::REFERENCE).chain(after).chain(ward::REFERENCE)
 }
 
 /// One thing that is wrong, and where it was said.
@@ -82,12 +84,16 @@ pub(crate) fn load(sources: &Sources) -> Result<Config, Vec<Mistake>> {
     for (key, message) in check::check(&config) {
         mistakes.push(Mistake { origin: merged.origin(&key), key, message });
     }
+    for mistake in &mut mistakes {
+        mistake.key = ward::key_with_name(&mistake.key, &merged.table);
+    }
     if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
 }
 
 /// The key a variable stands for: `NARU_BRIDGE_PING_INTERVAL` is `bridge.ping_interval`.
 fn key_of_variable(name: &str) -> Option<String> {
-    let plain = reference().map(|(key, _)| *key).find(|key| variable_of_key(key) == name);
+    let mut plain = reference().map(|(key, _)| *key).filter(|key| !ward::is_of_list(key));
+    let plain = plain.find(|key| variable_of_key(key) == name);
     if let Some(key) = plain {
         return Some(key.to_owned());
     }
@@ -196,9 +202,10 @@ impl Merged {
         }
     }
 
-    fn unknown_key(&self, key: String) -> Mistake {
+    fn unknown_key(&self, path: String) -> Mistake {
+        let (key, plain) = ward::list_key(&path);
         let nearest = reference()
-            .map(|(known, _)| (strsim(known, &key), *known))
+            .map(|(known, _)| (strsim(known, &plain), *known))
             .min()
             .filter(|(distance, _)| *distance <= 3);
         let message = match nearest {
@@ -228,28 +235,6 @@ fn put(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
-    match key.split_once('.') {
-        None => table.get(key),
-        Some((head, rest)) => get(table.get(head)?.as_table()?, rest),
-    }
-}
-
-/// Removes what stands at the key, or the part of its path that exists.
-fn remove(table: &mut Table, key: &str) -> bool {
-    let (head, rest) = match key.split_once('.') {
-        None => (key, None),
-        Some((head, rest)) => (head, Some(rest)),
-    };
-    let head = head.split('[').next().unwrap_or(head);
-    if let (Some(rest), Some(Value::Table(inner))) = (rest, table.get_mut(head))
-        && remove(inner, rest)
-    {
-        return true;
-    }
-    table.remove(head).is_some()
-}
-
 /// Levenshtein distance; both words are short.
 fn strsim(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
@@ -268,12 +253,13 @@ fn strsim(a: &str, b: &str) -> usize {
 
 /// The reference table as Markdown, for docs/guide/configuration.md.
 pub(crate) fn reference_markdown() -> String {
-    let defaults = Table::try_from(Config::default()).unwrap_or_default();
+    let mut defaults = Table::try_from(Config::default()).unwrap_or_default();
+    defaults.extend(ward::defaults());
     let mut text = String::from("| key | default | what |\n| --- | --- | --- |\n");
     for (key, what) in reference() {
         let default = match get(&defaults, key) {
-            Some(value) => format!("`{value}`"),
-            None => "–".to_owned(),
+            Some(value) if !value.is_table() => format!("`{value}`"),
+            _ => "–".to_owned(),
         };
         text.push_str(&format!("| `{key}` | {default} | {what} |\n"));
     }
@@ -288,6 +274,9 @@ impl Config {
         let (config, mut mistakes) = merged.read();
         for (key, message) in check::check(&config) {
             mistakes.push(Mistake { origin: String::new(), key, message });
+        }
+        for mistake in &mut mistakes {
+            mistake.key = ward::key_with_name(&mistake.key, &merged.table);
         }
         if mistakes.is_empty() { Ok(config) } else { Err(mistakes) }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use naru_supervisor::profile::{NotifierSpec, WardSpec, WardsSpec};
 use serde::{Deserialize, Serialize};
 
 use super::backend::Backend;
@@ -29,6 +30,9 @@ pub(crate) struct Config {
     pub(crate) retention: Retention,
     pub(crate) limits: Limits,
     pub(crate) users: Vec<User>,
+    pub(crate) wards: WardsSpec,
+    pub(crate) ward: Vec<WardSpec>,
+    pub(crate) notifier: Vec<NotifierSpec>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -312,6 +316,9 @@ impl Default for Config {
             retention: Retention::default(),
             limits: Limits::default(),
             users: Vec::new(),
+            wards: WardsSpec::default(),
+            ward: Vec::new(),
+            notifier: Vec::new(),
         }
     }
 }

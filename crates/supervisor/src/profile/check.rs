@@ -316,12 +316,12 @@ pub fn check_together(wards: &[WardSpec], notifiers: &[NotifierSpec]) -> Vec<Pro
 }
 
 /// Ports that two wards want at the same time: only wards that start by themselves can clash without anybody's
-/// doing.
+/// doing. Keys begin with `ward[0]`.
 #[must_use]
 pub fn check_ports(wards: &[Ward]) -> Vec<Problem> {
     let mut found = Found::default();
     let mut taken: BTreeMap<(u16, bool), &Ward> = BTreeMap::new();
-    for ward in wards.iter().filter(|ward| ward.autostart) {
+    for (at, ward) in wards.iter().enumerate().filter(|(_, ward)| ward.autostart) {
         for (name, port) in &ward.ports {
             let is_tcp = match port.protocol {
                 Protocol::Tcp => &[true][..],
@@ -332,7 +332,7 @@ pub fn check_ports(wards: &[Ward]) -> Vec<Problem> {
                 let other = *taken.entry((port.number, *is_tcp)).or_insert(ward);
                 if other.name != ward.name {
                     let message = format!("{} is a port of `{}`, too", port.number, other.name);
-                    found.add(format!("ward[{}].ports.{name}", ward.name), message);
+                    found.add(format!("ward[{at}].ports.{name}"), message);
                     break;
                 }
             }

@@ -16,9 +16,9 @@ use super::read::Problem;
 /// The longest line that is looked at; the rest of a longer one is cut.
 pub const LINE_BYTES_MAX: usize = 8 << 10;
 /// Names and ids of players are cut behind so many bytes.
-const NAME_BYTES_MAX: usize = 128;
+pub const NAME_BYTES_MAX: usize = 128;
 /// Crash phrases and announcements are cut behind so many bytes.
-const PHRASE_BYTES_MAX: usize = 400;
+pub const PHRASE_BYTES_MAX: usize = 400;
 /// Patterns of one profile, all kinds together. The shipped ones have up to 25.
 pub const PATTERNS_MAX: usize = 200;
 /// What one compiled pattern may take. Measured: those of the shipped profiles stay below 40 KiB.
@@ -274,8 +274,11 @@ fn number(captures: Option<&Captures<'_>>, name: &str) -> Option<f64> {
     std::str::from_utf8(raw).ok()?.parse().ok()
 }
 
+/// No save and no lag lasts longer: such a number is a mistake.
+const TOOK_MAX: Duration = Duration::from_secs(86_400);
+
 fn seconds(seconds: f64) -> Option<Duration> {
-    Duration::try_from_secs_f64(seconds).ok()
+    Duration::try_from_secs_f64(seconds).ok().filter(|took| *took <= TOOK_MAX)
 }
 
 /// Text for people, cut at a character.

@@ -102,6 +102,9 @@ pub enum PluginError {
     /// It could not be started.
     #[error("the plugin cannot be started: {0}")]
     Start(String),
+    /// It failed again and again and is left alone for a while. Ask later.
+    #[error("the plugin failed repeatedly and is started again later")]
+    Resting,
     /// It ended.
     #[error("the plugin ended")]
     Ended,
@@ -254,7 +257,8 @@ impl Plugin {
         Plugin { rule, about, running: None, id: 0, pause: PAUSE, start_at: None }
     }
 
-    /// Asks, up to so many times as the profile says. It takes at most the tries' deadlines and the pauses between.
+    /// Asks, up to so many times as the profile says. A try takes at most three deadlines: a pause, a start, an
+    /// answer. After many failures in a row it returns at once, with [`PluginError::Resting`].
     ///
     /// Not cancel safe: a call that is dropped ends the plugin, since an answer may be on its way.
     pub async fn call(&mut self, request: &Request) -> Result<Answer, PluginError> {
@@ -269,6 +273,7 @@ impl Plugin {
                     self.pause = PAUSE;
                     return Err(error);
                 }
+                Err((PluginError::Resting, _)) => return Err(PluginError::Resting),
                 Err(failed) => failed,
             };
             self.rest();
@@ -302,7 +307,10 @@ impl Plugin {
     }
 
     async fn start(&mut self) -> Result<Running, PluginError> {
-        if let Some(at) = self.start_at.take() {
+        if let Some(at) = self.start_at {
+            if at.saturating_duration_since(Instant::now()) > self.rule.deadline {
+                return Err(PluginError::Resting);
+            }
             sleep_until(at).await;
         }
         let failed = |error: &dyn std::fmt::Display| PluginError::Start(error.to_string());
@@ -324,7 +332,9 @@ impl Plugin {
         self.id += 1;
         let hello = Hello { id: self.id, what: "hello", version: 1, about: &self.about };
         let asked = timeout(self.rule.deadline, running.ask(self.id, &line_of(&hello))).await;
-        asked.unwrap_or(Err(PluginError::Late))??;
+        // A refused greeting is no refusal of the request: it may go better next time, after a pause.
+        asked.unwrap_or(Err(PluginError::Late))?.map_err(|refused| failed(&refused))?;
+        self.start_at = None;
         Ok(running)
     }
 

@@ -93,9 +93,24 @@ pub fn stands(table: &Table, key: &str) -> bool {
     }
 }
 
+/// What stands at a key such as `stop[0].wait`.
+#[must_use]
+pub fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let (head, rest) = split(key);
+    let (name, index) = indexed(head);
+    let value = match index {
+        Some(index) => table.get(name)?.as_array()?.get(index)?,
+        None => table.get(name)?,
+    };
+    match rest {
+        Some(rest) => get(value.as_table()?, rest),
+        None => Some(value),
+    }
+}
+
 /// Takes out what stands at the key. A list keeps its length, so that the numbers of later mistakes are right:
 /// an item that is wrong as a whole takes the list with it.
-fn remove(table: &mut Table, key: &str) -> bool {
+pub fn remove(table: &mut Table, key: &str) -> bool {
     let (head, rest) = split(key);
     let (name, index) = indexed(head);
     let inner = match (table.get_mut(name), index) {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-use super::units::{Secret, Size, Span};
+use super::read::Problem;
+use super::units::{Secret, Size, Span, read_secret_file};
 use crate::model::Severity;
 
 /// One ward.
@@ -453,6 +454,23 @@ pub struct NotifierSpec {
     pub wards: Vec<String>,
     /// What matters less is not told.
     pub min_severity: Severity,
+}
+
+impl NotifierSpec {
+    /// Its address and its secret, those in files read. Blocking.
+    pub fn secrets(&self) -> Result<(Secret, Secret), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut read = |key: &str, file: &Option<PathBuf>, said: &Secret| match file {
+            Some(file) => read_secret_file(file).unwrap_or_else(|message| {
+                problems.push(Problem::new(key, message));
+                Secret::default()
+            }),
+            None => said.clone(),
+        };
+        let url = read("url_file", &self.url_file, &self.url);
+        let secret = read("secret_file", &self.secret_file, &self.secret);
+        if problems.is_empty() { Ok((url, secret)) } else { Err(problems) }
+    }
 }
 
 impl Default for NotifierSpec {

@@ -1,5 +1,6 @@
 //! Shipped profiles against what the games print, wards put together of little and of much, and mistakes.
 
+mod corpus;
 mod lines;
 mod plugins;
 mod profiles;

@@ -253,7 +253,7 @@ fn patterns_that_could_never_be_read_are_refused() {
 }
 
 /// Compiling takes long without optimization.
-static JAVA: std::sync::LazyLock<LogPatterns> =
+pub(super) static JAVA: std::sync::LazyLock<LogPatterns> =
     std::sync::LazyLock::new(|| patterns("minecraft-java"));
 
 proptest::proptest! {

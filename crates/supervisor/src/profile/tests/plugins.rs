@@ -114,15 +114,23 @@ async fn what_is_no_answer_is_named_after_three_tries() {
     check("refuse", |error| *error == PluginError::Refused("not today".to_owned()), 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_plugin_that_is_not_there_is_named() {
     let rule = PluginRule {
         command: vec!["/nonexistent/plugin".to_owned()],
-        deadline: Duration::from_secs(1),
+        deadline: Duration::from_secs(5),
         tries: 2,
     };
-    let error = Plugin::new(rule, About::default()).call(&Request::Status).await.unwrap_err();
+    let mut plugin = Plugin::new(rule, About::default());
+    let error = plugin.call(&Request::Status).await.unwrap_err();
     assert!(matches!(error, PluginError::Start(_)), "{error}");
+    // The pauses grow until nobody waits for them any more.
+    for _ in 0..10 {
+        if plugin.call(&Request::Status).await == Err(PluginError::Resting) {
+            return;
+        }
+    }
+    panic!("it is never left alone");
 }
 
 #[test]
@@ -163,4 +171,41 @@ proptest::proptest! {
         let read = decode(&line);
         proptest::prop_assert!(read.is_err() || !line.is_empty());
     }
+}
+
+/// The plugin that people begin with, put together from its profile and asked by the client.
+#[tokio::test]
+async fn the_example_in_python_answers() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    let folder =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/ward-plugin-python");
+    let mut game = tokio::process::Command::new("python3")
+        .arg("-B")
+        .arg(folder.join("fake_game.py"))
+        .args(["0", "hush"])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(game.stdout.take().unwrap()).lines();
+    let port = lines.next_line().await.unwrap().unwrap();
+    let ward = ward(&format!(
+        "name = \"mine\"\nprofile = {:?}\nports.console = {port}\nsecrets.console = \"hush\"\n\
+         override.vars.plugin = {:?}\noverride.plugin.deadline = \"30s\"",
+        folder.join("game.toml").display().to_string(),
+        folder.join("plugin.py").display().to_string(),
+    ));
+    assert_eq!(ward.warnings, []);
+    let mut plugin = Plugin::new(ward.plugin.clone().unwrap(), About::ward(&ward));
+    let status = plugin.call(&Request::Status).await.unwrap();
+    assert_eq!((status.online, status.uptime), (Some(2), Some(Duration::from_millis(61_500))));
+    let players = plugin.call(&Request::Players).await.unwrap().players.unwrap();
+    assert_eq!(players[0].name, "Ann of Old");
+    plugin.call(&Request::Save).await.unwrap();
+    // The game is gone: the plugin says so and lives on.
+    game.kill().await.unwrap();
+    let error = plugin.call(&Request::Status).await.unwrap_err();
+    assert!(matches!(error, PluginError::Refused(_)), "{error}");
+    assert!(plugin.is_running());
 }

@@ -299,7 +299,7 @@ fn two_wards_that_start_by_themselves_need_different_ports() {
     let off = ward("name = \"d\"\nprofile = \"minecraft-java\"\nautostart = false");
     let found = check_ports(&[java, same, udp, off]);
     assert_eq!(found.len(), 1);
-    assert_eq!(found[0].to_string(), "ward[b].ports.game: 25565 is a port of `a`, too");
+    assert_eq!(found[0].to_string(), "ward[1].ports.game: 25565 is a port of `a`, too");
 }
 
 #[test]
