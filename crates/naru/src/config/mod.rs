@@ -258,7 +258,7 @@ pub(crate) fn reference_markdown() -> String {
     let mut text = String::from("| key | default | what |\n| --- | --- | --- |\n");
     for (key, what) in reference() {
         let default = match get(&defaults, key) {
-            Some(value) if !value.is_table() => format!("`{value}`"),
+            Some(value) if value.as_table().is_none_or(Table::is_empty) => format!("`{value}`"),
             _ => "–".to_owned(),
         };
         text.push_str(&format!("| `{key}` | {default} | {what} |\n"));
