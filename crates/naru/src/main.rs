@@ -11,6 +11,7 @@ mod logs;
 mod operate;
 mod rooms;
 mod serve;
+mod serve_wards;
 mod service;
 mod signals;
 mod stomp;

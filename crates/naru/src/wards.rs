@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use naru_admin::WardServices;
 use naru_domain::Clock;
 use naru_domain::metrics::MetricSource;
 use naru_outbound::{
@@ -20,6 +21,7 @@ use naru_supervisor::profile::{self, NotifierSpec, Ward};
 use naru_supervisor::run::{Supervisor, SupervisorOptions, SupervisorPorts, WardFigures, Wards};
 use naru_supervisor::tell::{Filter, Form, Receiver};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::{self, Config};
@@ -91,6 +93,15 @@ impl WardService {
         [Arc::new(self.figures.clone()), Arc::new(self.relay.clone())]
     }
 
+    /// What the API stands on.
+    pub(crate) fn services(&self, store: &Arc<SqlStore>) -> WardServices {
+        WardServices {
+            control: Arc::new(self.wards.clone()),
+            history: Arc::clone(store) as _,
+            outbox: Some(Arc::clone(store) as _),
+        }
+    }
+
     /// Steps behind the games, and looks after them on this thread.
     pub(crate) async fn run_here(self, stop: CancellationToken) {
         let WardService { supervisor, deliver, nice, .. } = self;
@@ -112,7 +123,7 @@ impl WardService {
                     tracing::error!(target: "naru::wards", %error, "wards are not looked after");
                 }
             }
-            drop(ended.send(()));
+            let _told = ended.send(());
         };
         if let Err(error) = std::thread::Builder::new().name("wards".to_owned()).spawn(work) {
             tracing::error!(target: "naru::wards", %error, "wards are not looked after");
@@ -149,6 +160,23 @@ pub(crate) fn prepared(config: &Config) -> anyhow::Result<Vec<Ward>> {
         wards.push(ward);
     }
     Ok(wards)
+}
+
+/// Hands the wards of a configuration that was read again to the supervisor.
+pub(crate) fn reload(config: &Config, wards: &Wards, tasks: &TaskTracker) {
+    let fresh = match prepared(config) {
+        Ok(fresh) => fresh,
+        Err(error) => {
+            warn!(target: "naru::wards", %error, "wards not reloaded");
+            return;
+        }
+    };
+    let wards = wards.clone();
+    tasks.spawn(async move {
+        if let Err(error) = wards.reload(fresh).await {
+            warn!(target: "naru::wards", %error, "wards not reloaded");
+        }
+    });
 }
 
 /// Keepers run in other folders than Naru.

@@ -18,6 +18,7 @@ use toml::{Table, Value};
 pub(crate) use bridge::{ApprovalPolicy, BridgeKey};
 pub(crate) use model::{Config, LogFormat, Namespace, Processing, RecoveryMode};
 pub(crate) use units::{Secret, read_secret_file};
+pub(crate) use ward::surroundings;
 
 /// Each key, and what it is for.
 pub(crate) fn reference() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
