@@ -3,5 +3,6 @@
 pub mod bus_contract;
 pub mod http_stub;
 pub mod memory_outbox;
+pub mod memory_wards;
 pub mod memory_work;
 pub mod store_contract;

@@ -1,3 +1,5 @@
+//! Tests of the console: following, bounds, masks, search.
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;

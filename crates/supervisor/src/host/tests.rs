@@ -1,3 +1,5 @@
+//! Tests of the host functions, with real processes.
+
 #![cfg(unix)]
 #![expect(clippy::print_stdout, reason = "what this machine lacks is for who runs the tests")]
 

@@ -75,7 +75,7 @@ mod tests {
 
     use naru_domain::Durability;
     use naru_domain::ports::{WardBatch, WardBlock};
-    use naru_store_sql::{SqlStore, StoreOptions};
+    use naru_testkit::memory_wards::MemoryWards;
 
     use super::*;
     use crate::measure::{BlockBuilder, Reading, Series, Values, Window};
@@ -93,8 +93,7 @@ mod tests {
     /// as far as they were when the program died.
     #[tokio::test]
     async fn a_restart_finds_the_windows_and_the_rollups_that_were_left_out() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqlStore::open(StoreOptions::new(folder.path())).await.unwrap();
+        let store = MemoryWards::default();
         let (mut windows, mut rollups) = (Windows::default(), Vec::new());
         let (mut builder, mut batch) = (BlockBuilder::default(), WardBatch::default());
         let ward: Arc<str> = Arc::from("pal");

@@ -1,3 +1,5 @@
+//! Tests of what Naru and a keeper say to each other.
+
 use proptest::prelude::*;
 
 use super::*;
