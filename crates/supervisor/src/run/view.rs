@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use naru_domain::Timestamp;
 
+use crate::console::Line;
 use crate::learn::{Alert, LearnedView, SaveWindow};
 use crate::life::{Desired, Explanation, Intent, LastExit, OperationId, Outcome, Phase};
 use crate::measure::{Now, OwnFigures, Series, Summary};
@@ -148,19 +148,6 @@ pub enum OperationView {
     Unknown,
 }
 
-/// A line of a ward's console.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineView {
-    /// Its number, counted up.
-    pub seq: u64,
-    /// When it was read.
-    pub at: Timestamp,
-    /// Who said it, for commands that somebody entered here; none is the game.
-    pub by: Option<Arc<str>>,
-    /// What.
-    pub text: Arc<str>,
-}
-
 /// Lines that are asked for.
 #[derive(Clone, Debug, Default)]
 pub struct LinesQuery {
@@ -178,7 +165,7 @@ pub struct LinesQuery {
 #[derive(Clone, Debug, Default)]
 pub struct LinesView {
     /// In order.
-    pub lines: Vec<LineView>,
+    pub lines: Vec<Line>,
     /// Lines that nobody saw since the flood was too large.
     pub skipped: u64,
 }
