@@ -183,6 +183,7 @@ impl Node {
             chat: client
                 .as_ref()
                 .map(|client| chat::services(&config, &hub, client, &stop_bridge, backend.clone())),
+            wards: None,
             doors: Some(Arc::new(ChatDoors::new(
                 &config,
                 client.clone(),
