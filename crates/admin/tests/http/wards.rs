@@ -278,10 +278,10 @@ struct Stream {
 
 impl Stream {
     async fn open(server: &Server, token: &str, path: &str) -> Stream {
-        let mut socket = TcpStream::connect(server.address).await.unwrap();
+        let mut socket = TcpStream::connect(server.address).await.expect("connect");
         let head =
             format!("GET {path} HTTP/1.1\r\nhost: naru\r\nauthorization: Bearer {token}\r\n\r\n");
-        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(head.as_bytes()).await.expect("write");
         Stream { socket, read: String::new() }
     }
 
@@ -289,7 +289,7 @@ impl Stream {
         let found = async {
             while !self.read.contains(text) {
                 let mut piece = [0; 4_096];
-                let length = self.socket.read(&mut piece).await.unwrap();
+                let length = self.socket.read(&mut piece).await.expect("read");
                 assert!(length > 0, "{text} is not in {}", self.read);
                 self.read.push_str(&String::from_utf8_lossy(&piece[..length]));
             }
@@ -586,4 +586,40 @@ async fn notices_that_died_are_listed_sent_again_and_forgotten() {
         server.store.actions(),
         ["notice.replay", "notice.forget", "notice.forget", "notice.forget.failed"]
     );
+}
+
+#[tokio::test]
+async fn a_day_of_five_minutes_is_read_over_several_pages_of_the_store() {
+    let server = Server::start().await;
+    let viewer = server.token(Role::Viewer, &[]);
+    let begin = NOW.minus(Duration::from_secs(24 * 3_600));
+    let begin = naru_domain::Timestamp(begin.0.div_euclid(300_000) * 300_000);
+    let block = |at: u32| {
+        let start = begin.plus(Duration::from_secs(300) * at);
+        let summary = Summary { count: 300, mean: f64::from(at), p95: at + 1, max: at + 2 };
+        let series = vec![(Series::Players, summary)];
+        let rollup = Rollup { resolution: WardResolution::FiveMinutes, start, series };
+        let data = rollup.encode().into();
+        WardBlock { ward: "mine".into(), resolution: rollup.resolution, start, data }
+    };
+    let batch = WardBatch { blocks: (0..288).map(block).collect(), ..WardBatch::default() };
+    server.ward_history.flush(Arc::new(batch), Durability::Disk).await.unwrap();
+    let path = "/api/wards/mine/series?last_s=86400&resolution=5m";
+    let found = server.get(&viewer, path).await.expect(200).json();
+    assert_eq!(found["step_s"], 300);
+    let points = found["series"][0]["points"].as_array().unwrap();
+    assert_eq!(points.len(), 288);
+    let last = &points[287];
+    assert_eq!(
+        (&last["mean"], &last["p95"], &last["max"]),
+        (&json!(287.0), &json!(288.0), &json!(289.0))
+    );
+    assert_eq!(last["offset_s"], 287 * 300);
+    let few = server.get(&viewer, &format!("{path}&points=25")).await.expect(200).json();
+    // Twelve in one step: the mean of their means, the largest of the rest.
+    assert_eq!(few["step_s"], 3_600);
+    let points = few["series"][0]["points"].as_array().unwrap();
+    assert!(points.len() <= 25);
+    let highest = points.iter().filter_map(|point| point["max"].as_f64()).reduce(f64::max);
+    assert_eq!(highest, Some(289.0));
 }

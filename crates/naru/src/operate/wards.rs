@@ -319,3 +319,71 @@ async fn series(command: Series, client: &Client, screen: &Screen) -> Result<(),
     let text = if rows.is_empty() { "(none)".to_owned() } else { layout(&rows, &COLUMNS) };
     screen.line(text.trim_end())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Wards,
+    }
+
+    fn parse(line: &str) -> Result<Wards, clap::Error> {
+        let words = std::iter::once("ward").chain(line.split(' '));
+        Line::try_parse_from(words).map(|line| line.command)
+    }
+
+    #[test]
+    fn commands_wait_unless_told_otherwise_and_the_last_word_counts() {
+        let check = |line: &str, no_wait: bool| match parse(line) {
+            Ok(Wards::Stop(Farewell { order, .. })) => assert_eq!(order.waiting.no_wait, no_wait),
+            _ => panic!("{line} is a stop"),
+        };
+        check("stop mine", false);
+        check("stop mine --no-wait", true);
+        check("stop mine --no-wait --wait", false);
+        check("stop mine --wait --no-wait", true);
+    }
+
+    #[test]
+    fn a_countdown_has_a_unit_and_belongs_to_stops() {
+        let Ok(Wards::Restart(Farewell { countdown, .. })) = parse("restart mine --countdown 5m")
+        else {
+            panic!("a restart")
+        };
+        assert_eq!(countdown, Some(Span(Duration::from_secs(300))));
+        assert!(parse("stop mine --countdown 5").is_err());
+        assert!(parse("start mine --countdown 5m").is_err());
+        assert!(parse("kill mine --countdown 5m").is_err());
+    }
+
+    #[test]
+    fn words_for_the_game_may_look_like_options() {
+        let Ok(Wards::Command(Words { name, words })) = parse("command mine say -h --json hi")
+        else {
+            panic!("a command")
+        };
+        assert_eq!((&*name, words.join(" ")), ("mine", "say -h --json hi".to_owned()));
+        assert!(parse("command mine").is_err());
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for line in [
+            "console mine --follow --search x",
+            "console mine --count 3",
+            "series mine --last 1h --from 2026-01-31T18:00:00Z",
+            "series mine --last hour",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse("series mine --series cpu_cores,players --last 7d --table").is_ok());
+        assert!(parse("events").is_ok() && parse("events mine --limit 5").is_ok());
+    }
+}

@@ -201,6 +201,16 @@ struct Flow {
 
 impl Flow {
     async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            // Nothing is no piece of an answer: some servers take it for the end.
+            match self.piece().await {
+                Some(piece) if piece.is_empty() => tokio::task::yield_now().await,
+                piece => return piece,
+            }
+        }
+    }
+
+    async fn piece(&mut self) -> Option<Bytes> {
         if let Some(ready) = self.ready.pop_front() {
             return Some(ready);
         }
