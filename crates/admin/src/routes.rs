@@ -184,6 +184,7 @@ pub(crate) fn endpoints(options: &AdminOptions) -> Vec<Endpoint> {
         api::watch::endpoints(),
         api::accounts::endpoints(),
         api::chat::endpoints(),
+        api::wards::endpoints(),
     ]
     .into_iter()
     .flatten()

@@ -77,7 +77,7 @@ impl AdminServer {
         let endpoints = routes::endpoints(&self.options);
         let rows = endpoints.iter().map(|row| (row.method.to_string(), row.path));
         let metrics = AdminMetrics::new(rows);
-        let api = Api::new(self.options, services, metrics);
+        let api = Api::new(self.options, services, metrics, stop.clone());
         let router = routes::router(&api, endpoints);
         let tasks = TaskTracker::new();
         let edge = Arc::new(Edge::new(api.clone(), router, tasks.clone(), doors));
@@ -105,6 +105,7 @@ impl AdminServer {
         }
         tasks.close();
         tasks.wait().await;
+        api.ward_jobs.drained().await;
     }
 }
 

@@ -12,7 +12,9 @@ use naru_domain::{BotName, DeviceKey, Timestamp};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use crate::api::wards::Jobs;
 use crate::auth::{Auth, Caller, Moment};
 use crate::bottleneck::Watch;
 use crate::control::Control;
@@ -22,6 +24,7 @@ use crate::mask;
 use crate::metrics::AdminMetrics;
 use crate::options::{AdminOptions, MEDIA_BODIES_MAX, WATCHES_MAX};
 use crate::services::Services;
+use crate::ward_control::WardServices;
 
 /// The longest detail of an audit entry, in bytes; the port takes 4 KiB.
 const AUDIT_DETAIL_BYTES_MAX: usize = 4096;
@@ -41,6 +44,9 @@ pub(crate) struct ApiState {
     pub(crate) media_places: Arc<Semaphore>,
     pub(crate) watch_places: Arc<Semaphore>,
     pub(crate) stages: Watch,
+    pub(crate) ward_jobs: Jobs,
+    /// Ends what would go on for long: streams and waits.
+    pub(crate) stop: CancellationToken,
     bulk: BulkAlarm,
     known_devices: Mutex<HashMap<DeviceKey, BotName>>,
 }
@@ -54,7 +60,12 @@ impl Deref for Api {
 }
 
 impl Api {
-    pub(crate) fn new(options: AdminOptions, services: Services, metrics: AdminMetrics) -> Api {
+    pub(crate) fn new(
+        options: AdminOptions,
+        services: Services,
+        metrics: AdminMetrics,
+        stop: CancellationToken,
+    ) -> Api {
         let limits = &options.limits;
         Api(Arc::new(ApiState {
             auth: Auth::new(&options, &services.ports),
@@ -64,6 +75,8 @@ impl Api {
             media_places: Arc::new(Semaphore::new(MEDIA_BODIES_MAX)),
             watch_places: Arc::new(Semaphore::new(WATCHES_MAX)),
             stages: Watch::default(),
+            ward_jobs: Jobs::default(),
+            stop,
             known_devices: Mutex::default(),
             services,
             options,
@@ -74,6 +87,12 @@ impl Api {
     pub(crate) fn control(&self) -> Result<&Arc<dyn Control>, ApiError> {
         let absent = || ApiError::new(Code::NoSuchRoute, "this node looks after wards only");
         self.services.control.as_ref().ok_or_else(absent)
+    }
+
+    /// The wards, on nodes that look after any.
+    pub(crate) fn wards(&self) -> Result<&WardServices, ApiError> {
+        let absent = || ApiError::new(Code::NoSuchRoute, "this node looks after no wards");
+        self.services.wards.as_ref().ok_or_else(absent)
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -19,6 +19,7 @@ pub(crate) mod schedules;
 pub(crate) mod send;
 pub(crate) mod sessions;
 pub(crate) mod tokens;
+pub(crate) mod wards;
 pub(crate) mod watch;
 
 use axum::Json;

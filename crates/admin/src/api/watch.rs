@@ -31,11 +31,11 @@ use crate::extract::Asked;
 use crate::routes::{Endpoint, NODE_OPERATOR, get};
 use crate::state::Api;
 
-const CONTENT_TYPE: &str = "application/x-ndjson";
+pub(super) const CONTENT_TYPE: &str = "application/x-ndjson";
 /// What may wait for a slow reader.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
 /// An empty line goes out after so long without another, so that both ends notice a dead link.
-const EMPTY_LINE_AFTER: Duration = Duration::from_secs(15);
+pub(super) const EMPTY_LINE_AFTER: Duration = Duration::from_secs(15);
 /// What the hub calls such a client.
 const KIND: &str = "watch";
 

@@ -11,7 +11,8 @@ use crate::client::ask;
 use crate::twin::{API_KEY, NOW, Server, default_options};
 
 fn sample_path(route: &RouteAccess) -> String {
-    route.path.replace("{id}", "424242").replace("{name}", "nobody")
+    let path = route.path.replace("{id}", "424242").replace("{name}", "nobody");
+    path.replace("{backup}", "none").replace("{notice}", "none")
 }
 
 #[tokio::test]

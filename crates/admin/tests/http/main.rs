@@ -10,3 +10,5 @@ mod logins;
 mod probes;
 mod store_twin;
 mod twin;
+mod ward_twin;
+mod wards;

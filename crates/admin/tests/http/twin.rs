@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use naru_admin::{
     AdminOptions, AdminServer, CategoryLevel, Control, ControlError, FocusLevel, LogControl,
     LogControlError, LogFocus, NodeDescription, NodeHealth, PasswordCost, Ports, QueueState,
-    Reloaded, SendRequest, Services, SessionState, WorkerState,
+    Reloaded, SendRequest, Services, SessionState, WardServices, WorkerState,
 };
 use naru_domain::clock::ManualClock;
 use naru_domain::metrics::{Counter, Histogram, MetricSink, MetricSource};
@@ -20,6 +20,7 @@ use naru_domain::{
     Approval, BotName, DeviceId, DeviceKey, MessageId, Offset, PhoneReply, ReplyBody, RoomKey,
     ScheduleId, SessionId, Timestamp,
 };
+use naru_testkit::memory_outbox::MemoryOutbox;
 use parking_lot::Mutex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -27,6 +28,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::client::{Answer, ask};
 use crate::store_twin::StoreTwin;
+use crate::ward_twin::{HistoryTwin, WardsTwin};
 
 pub(crate) const NOW: Timestamp = Timestamp(1_795_267_898_123);
 pub(crate) const API_KEY: &str = "key-of-the-configuration";
@@ -241,6 +243,9 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) store: Arc<StoreTwin>,
     pub(crate) control: Arc<ControlTwin>,
+    pub(crate) wards: Arc<WardsTwin>,
+    pub(crate) ward_history: Arc<HistoryTwin>,
+    pub(crate) outbox: Arc<MemoryOutbox>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) health: Arc<NodeHealth>,
     pub(crate) running: tokio::task::JoinSet<()>,
@@ -261,11 +266,22 @@ impl Server {
     }
 
     pub(crate) async fn with(options: AdminOptions) -> Server {
+        Server::built(options, true).await
+    }
+
+    pub(crate) async fn without_wards() -> Server {
+        Server::built(default_options(), false).await
+    }
+
+    async fn built(options: AdminOptions, has_wards: bool) -> Server {
         let store = Arc::new(StoreTwin::default());
         fill(&store);
         let control = Arc::new(ControlTwin { store: store.clone(), ..ControlTwin::default() });
         let clock = Arc::new(ManualClock::new(NOW));
         let health = Arc::new(NodeHealth::new(None));
+        let wards = Arc::new(WardsTwin::default());
+        let ward_history = Arc::new(HistoryTwin::default());
+        let outbox = Arc::new(MemoryOutbox::default());
         let figures = FiguresTwin::default();
         figures.frames.add(12);
         figures.stage.observe(Duration::from_millis(20));
@@ -285,6 +301,11 @@ impl Server {
             clock: clock.clone(),
             wards: None,
             chat: None,
+            wards: has_wards.then(|| WardServices {
+                control: wards.clone(),
+                history: ward_history.clone(),
+                outbox: Some(outbox.clone()),
+            }),
             doors: None,
         };
         let server = AdminServer::bind(options).await.expect("bind");
@@ -293,7 +314,19 @@ impl Server {
         let mut running = tokio::task::JoinSet::new();
         running.spawn(server.run(services, stop.clone()));
         let guard = stop.clone().drop_guard();
-        Server { address, store, control, clock, health, running, stop, _stop: guard }
+        Server {
+            address,
+            store,
+            control,
+            wards,
+            ward_history,
+            outbox,
+            clock,
+            health,
+            running,
+            stop,
+            _stop: guard,
+        }
     }
 
     /// Makes a token.

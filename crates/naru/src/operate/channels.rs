@@ -34,11 +34,11 @@ Examples:
   naru subscribe chat:lobby --count 1 --json   # one publication, for scripts";
 
 /// The server sends at least an empty line in this time.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(45);
 /// Between two attempts to come back to a channel.
-const RETRY_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often that is tried before giving up.
-const RETRIES_MAX: u32 = 60;
+pub(super) const RETRIES_MAX: u32 = 60;
 /// The largest publication that is read from standard input; the server takes less unless told otherwise.
 const INPUT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 

@@ -10,6 +10,7 @@ mod phones;
 mod schedules;
 mod show;
 mod talk;
+mod wards;
 
 use std::process::ExitCode;
 
@@ -89,6 +90,9 @@ pub(crate) enum Command {
     /// Tokens for programs: list, create, revoke
     #[command(subcommand, after_help = access::TOKENS_EXAMPLES)]
     Tokens(access::Tokens),
+    /// Game servers of this machine: list, start, stop, look, talk, back up
+    #[command(name = "ward", subcommand, after_help = wards::EXAMPLES)]
+    Wards(wards::Wards),
     /// People who may log in: list, add, remove, set a password
     #[command(subcommand, after_help = access::ACCOUNTS_EXAMPLES)]
     Accounts(access::Accounts),
@@ -131,6 +135,7 @@ async fn dispatch(command: Command, client: &Client, screen: &Screen) -> Result<
         Command::Logs(command) => node::logs(command, client, screen).await,
         Command::Audit(command) => node::audit(command, client, screen).await,
         Command::Tokens(command) => access::tokens(command, client, screen).await,
+        Command::Wards(command) => wards::run(command, client, screen).await,
         Command::Accounts(command) => access::accounts(command, client, screen).await,
     }
 }

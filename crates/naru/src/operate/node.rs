@@ -98,7 +98,8 @@ fn workers(queue: &Value, state: &str) -> usize {
     workers.filter(|worker| worker["state"] == state).count()
 }
 
-fn uptime(seconds: u64) -> String {
+/// A length of time for people.
+pub(super) fn uptime(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
     match (days, hours) {
         (0, 0) => format!("{minutes} min {} s", seconds % 60),

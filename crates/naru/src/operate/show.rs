@@ -99,7 +99,8 @@ impl Screen {
     }
 }
 
-fn layout(rows: &[Value], columns: &[Column]) -> String {
+/// Rows under the titles of their columns.
+pub(super) fn layout(rows: &[Value], columns: &[Column]) -> String {
     let mut lines: Vec<Vec<String>> =
         vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect()];
     for row in rows {
@@ -146,7 +147,7 @@ fn safe(raw: &str, keep_lines: bool) -> String {
 }
 
 /// How many columns of a terminal the text takes: Hangul, kana, CJK and emoji take two.
-fn columns_of(text: &str) -> usize {
+pub(super) fn columns_of(text: &str) -> usize {
     text.chars()
         .map(|c| match u32::from(c) {
             0x0300..=0x036f | 0x200b..=0x200d | 0xfe00..=0xfe0f => 0,
