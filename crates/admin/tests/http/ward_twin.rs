@@ -275,7 +275,7 @@ impl WardControl for WardsTwin {
         };
         let found: Vec<Line> = lines.iter().filter(fits).cloned().collect();
         let skip = found.len().saturating_sub(query.limit);
-        Ok(LinesView { lines: found[skip..].to_vec(), skipped: 0 })
+        Ok(LinesView { lines: found[skip..].to_vec() })
     }
 
     async fn follow(&self, ward: WardName, after: u64) -> Result<LinesView, WardError> {
@@ -284,7 +284,7 @@ impl WardControl for WardsTwin {
         let news = |lines: &Vec<Line>| lines.iter().any(|line| line.seq > after);
         let all = lines.wait_for(news).await.map_err(|_| WardError::Ended)?;
         let lines = all.iter().filter(|line| line.seq > after).cloned().collect();
-        Ok(LinesView { lines, skipped: 0 })
+        Ok(LinesView { lines })
     }
 
     async fn command(&self, ward: WardName, line: String, by: String) -> Result<String, WardError> {

@@ -55,7 +55,7 @@ impl Supervisor {
                 drop(reply.send(self.found(&name).map(|charge| lines(charge, &query))));
             }
             Command::Follow(name, after, reply) => self.follow(&name, after, reply),
-            Command::Command(name, line, by, reply) => {
+            Command::Say(name, line, by, reply) => {
                 if let Some(reply) = self.known(&name, reply) {
                     self.command(&name, line, &by, reply);
                 }
@@ -295,10 +295,9 @@ fn operation_view(charge: &Charge, operation: OperationId) -> OperationView {
 fn lines(charge: &Charge, query: &LinesQuery) -> LinesView {
     let Some(follower) = &charge.follower else { return LinesView::default() };
     let limit = if query.limit == 0 { LINES_DEFAULT } else { query.limit.min(LINES_MAX) };
-    let skipped = follower.counters().skipped_bytes;
     if let (Some(after), true) = (query.after, query.contains.is_empty()) {
         let lines = follower.ring().after(after, limit).cloned().collect();
-        return LinesView { lines, skipped };
+        return LinesView { lines };
     }
     let wanted = match query.contains.as_str() {
         "" => Query::All,
@@ -311,7 +310,7 @@ fn lines(charge: &Charge, query: &LinesQuery) -> LinesView {
     let mut page = follower.search(&wanted, query.before, limit);
     page.lines.retain(|line| query.after.is_none_or(|after| line.seq > after));
     page.lines.reverse();
-    LinesView { lines: page.lines, skipped }
+    LinesView { lines: page.lines }
 }
 
 /// How a ward is stopped, step by step.

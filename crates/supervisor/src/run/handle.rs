@@ -45,7 +45,7 @@ pub(super) enum Command {
     Explain(WardName, Reply<ExplainView>),
     Lines(WardName, LinesQuery, Reply<LinesView>),
     Follow(WardName, u64, Reply<LinesView>),
-    Command(WardName, String, String, Reply<String>),
+    Say(WardName, String, String, Reply<String>),
     Announce(WardName, String, String, Reply<()>),
     Save(WardName, String, Reply<()>),
     Backup(WardName, String, Reply<BackupView>),
@@ -121,7 +121,7 @@ impl Wards {
         line: String,
         by: String,
     ) -> Result<String, WardError> {
-        self.ask(|reply| Command::Command(ward, line, by, reply)).await
+        self.ask(|reply| Command::Say(ward, line, by, reply)).await
     }
 
     /// Tells the players something.

@@ -60,7 +60,7 @@ impl Supervisor {
     pub(super) fn run_plans(&mut self, now: Timestamp) {
         let Some(mut planner) = self.planner.take() else { return };
         let facts: BTreeMap<WardName, Facts> =
-            self.charges.iter().map(|(name, _)| (name.clone(), self.facts_of(name, now))).collect();
+            self.charges.keys().map(|name| (name.clone(), self.facts_of(name, now))).collect();
         let actions = planner.due(now, |ward| facts.get(ward).copied().unwrap_or_default());
         let said_anything = !actions.is_empty();
         let saved = said_anything.then(|| planner.saved());

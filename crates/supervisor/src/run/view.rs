@@ -161,13 +161,11 @@ pub struct LinesQuery {
     pub limit: usize,
 }
 
-/// Lines of a console.
+/// Lines of a console. Where a flood was too large to be looked at, a line by Naru says so.
 #[derive(Clone, Debug, Default)]
 pub struct LinesView {
     /// In order.
     pub lines: Vec<Line>,
-    /// Lines that nobody saw since the flood was too large.
-    pub skipped: u64,
 }
 
 /// A backup.

@@ -67,8 +67,6 @@ pub(super) struct ConsoleQuery {
 #[derive(Serialize, ToSchema)]
 pub(super) struct WardLines {
     lines: Vec<WardLine>,
-    /// Lines that nobody saw, since there were too many at once.
-    skipped: u64,
 }
 
 /// A line.
@@ -128,7 +126,7 @@ async fn lines(
     let found = asked.wards.control.lines(asked.name, wanted).await?;
     api.looked_at(&caller, "ward.console", &object, found.lines.len(), detail).await?;
     let lines = found.lines.iter().map(|line| WardLine::new(line, caller.role)).collect();
-    Ok(Json(WardLines { lines, skipped: found.skipped }))
+    Ok(Json(WardLines { lines }))
 }
 
 /// From where on.
@@ -231,7 +229,7 @@ impl Flow {
         match found {
             Ok(found) => {
                 self.after = found.lines.last().map_or(self.after, |line| line.seq);
-                Some(written(&found.lines, found.skipped, self.role))
+                Some(written(&found.lines, self.role))
             }
             Err(WardError::NotFound) => Some(self.end("gone")),
             Err(_ended) => Some(self.end("shutdown")),
@@ -244,11 +242,8 @@ impl Flow {
     }
 }
 
-fn written(lines: &[Line], skipped: u64, role: Role) -> Bytes {
+fn written(lines: &[Line], role: Role) -> Bytes {
     let mut text = String::new();
-    if skipped > 0 {
-        text.push_str(&format!("{}\n", json!({ "skipped": skipped })));
-    }
     for line in lines {
         text.push_str(&format!("{}\n", json!({ "line": WardLine::new(line, role) })));
     }

@@ -63,9 +63,6 @@ pub(super) async fn run(command: Console, client: &Client, screen: &Screen) -> R
     for line in lines {
         screen.line(&written(line))?;
     }
-    if let Some(skipped) = found["skipped"].as_u64().filter(|skipped| *skipped > 0) {
-        screen.complain(&format!("{skipped} lines came too fast and were left out"));
-    }
     Ok(())
 }
 
@@ -121,9 +118,6 @@ async fn follow(command: Console, client: &Client, screen: &Screen) -> Result<()
 fn show(event: &Value, screen: &Screen) -> Result<(), Failure> {
     if screen.is_json() {
         return screen.row(event);
-    }
-    if let Some(skipped) = event["skipped"].as_u64() {
-        screen.complain(&format!("{skipped} lines came too fast and were left out"));
     }
     match event.get("line") {
         Some(line) => screen.line(&written(line)),
