@@ -24,6 +24,7 @@ mod server;
 mod services;
 mod state;
 mod times;
+mod ward_control;
 
 pub use auth::{
     AccountLogins, Bootstrap, BootstrapError, OPERATOR_TOKEN_FILE, PasswordCost, bootstrap,
@@ -42,3 +43,4 @@ pub use services::{
     CategoryLevel, Chat, FocusLevel, LogControl, LogControlError, LogFocus, NodeDescription, Ports,
     Services,
 };
+pub use ward_control::{WardControl, WardServices};

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::control::Control;
 use crate::doors::Doors;
 use crate::health::Health;
+use crate::ward_control::WardServices;
 
 /// Channels and clients, for the server API.
 #[derive(Clone)]
@@ -188,6 +189,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Channels and clients, if this node has any.
     pub chat: Option<Chat>,
+    /// The game servers of this machine, if this node looks after any.
+    pub wards: Option<WardServices>,
     /// Other services behind the same listener.
     pub doors: Option<Arc<dyn Doors>>,
 }

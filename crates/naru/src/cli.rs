@@ -81,7 +81,11 @@ struct Connect {
 #[derive(Subcommand)]
 enum Command {
     /// Run the server (this is what `naru` without a command does)
-    Serve,
+    Serve {
+        /// Run a part of it only
+        #[arg(long, value_enum)]
+        only: Option<serve::Only>,
+    },
     /// Read the configuration and explain every mistake in it
     Check,
     /// Show all keys of the configuration, their defaults and their meaning
@@ -149,10 +153,10 @@ enum Bench {
 /// Does what was asked for.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { connect, settings, command } = cli;
-    match command.unwrap_or(Command::Serve) {
-        Command::Serve => {
+    match command.unwrap_or(Command::Serve { only: None }) {
+        Command::Serve { only } => {
             let Some(config) = read(&settings)? else { return Ok(ExitCode::from(2)) };
-            serve::run(config, sources(&settings)?)
+            serve::run(config, sources(&settings)?, only)
         }
         Command::Check => check(&settings, connect.json),
         Command::Config { markdown } => show_config(&settings, markdown, connect.json),

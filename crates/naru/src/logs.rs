@@ -18,8 +18,19 @@ use tracing_subscriber::{Layer, Registry, fmt as format};
 use crate::config::LogFormat;
 
 /// The categories: an event's target is `naru::` and one of these.
-pub(crate) const CATEGORIES: [&str; 10] =
-    ["bridge", "client", "stomp", "hub", "bots", "hooks", "schedules", "store", "admin", "serve"];
+pub(crate) const CATEGORIES: [&str; 11] = [
+    "bridge",
+    "client",
+    "stomp",
+    "hub",
+    "bots",
+    "hooks",
+    "schedules",
+    "store",
+    "admin",
+    "wards",
+    "serve",
+];
 /// Closer looks at once; a forgotten one ends by itself.
 const LOOKS_MAX: usize = 32;
 

@@ -11,9 +11,11 @@ mod logs;
 mod operate;
 mod rooms;
 mod serve;
+mod serve_wards;
 mod service;
 mod signals;
 mod stomp;
+mod wards;
 mod watchdog;
 
 use std::process::ExitCode;
@@ -24,6 +26,9 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = wards::keep_if_asked(std::env::args_os()) {
+        return code;
+    }
     let cli = cli::Cli::parse();
     // One TLS provider for listeners and clients; who comes second finds it installed already.
     drop(rustls::crypto::aws_lc_rs::default_provider().install_default());

@@ -25,6 +25,7 @@ use naru_gateways::tls::{Tls, TlsFiles};
 use naru_hub::{Hub, HubOptions, LocalBus, LocalBusOptions, MailboxLimits};
 use naru_outbound::{AddressGuard, CallLimits};
 use naru_store_sql::SqlStore;
+use naru_supervisor::run::Wards;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -36,15 +37,20 @@ use crate::control::PolicyControl;
 use crate::logs::LogPolicy;
 use crate::signals::{self, Signals};
 use crate::stomp::{self, StompService};
-use crate::{chat, keys, rooms, service};
+use crate::wards::{self, WardService};
+use crate::{chat, keys, rooms, serve_wards, service};
 
 /// Unless configured: what Kubernetes grants by default, less some seconds to spare.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Written into the data folder while the server runs: who it is and where it listens.
 const RUN_FILE: &str = "run.json";
 
-/// Serves until a signal says stop.
-pub(crate) fn run(config: Config, sources: Sources) -> anyhow::Result<ExitCode> {
+/// Serves until a signal says stop: everything, or wards only.
+pub(crate) fn run(
+    config: Config,
+    sources: Sources,
+    only: Option<Only>,
+) -> anyhow::Result<ExitCode> {
     let policy = LogPolicy::new(&config.log.level, &config.log.categories);
     policy.install(config.log.format).map_err(anyhow::Error::msg)?;
     std::panic::set_hook(Box::new(|panic| {
@@ -52,11 +58,21 @@ pub(crate) fn run(config: Config, sources: Sources) -> anyhow::Result<ExitCode> 
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         error!(target: "naru::serve", place, "a task panicked");
     }));
+    if only == Some(Only::Wards) {
+        return serve_wards::run(config, sources, policy);
+    }
     raise_descriptor_limit(&config);
     service::runtime()?.block_on(async {
         let server = Node::start(config, policy, sources).await?;
         server.serve().await
     })
+}
+
+/// What a server may be limited to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Only {
+    /// Game servers: no phones, no chat, one thread, little memory.
+    Wards,
 }
 
 /// Where the node listens.
@@ -82,6 +98,8 @@ struct Node {
     bots: Bots,
     keys: Arc<ArcSwap<BridgeKeys>>,
     certificates: Vec<Tls>,
+    /// The wards, if any are looked after.
+    wards: Option<Wards>,
     health: Arc<NodeHealth>,
     run_file: PathBuf,
     tasks: TaskTracker,
@@ -90,6 +108,7 @@ struct Node {
     stop_bridge: CancellationToken,
     stop_backend: CancellationToken,
     stop_bots: CancellationToken,
+    stop_wards: CancellationToken,
     stop_hub: CancellationToken,
     stop_admin: CancellationToken,
 }
@@ -165,6 +184,7 @@ impl Node {
         let bootstrap =
             naru_admin::bootstrap(&admin_ports, &config.data_dir, clock.as_ref()).await?;
         put_users(&config, &admin_ports, clock.as_ref()).await?;
+        let looked_after = WardService::new(&config, &store, &clock, false)?;
         let health = Arc::new(NodeHealth::new(Some(Arc::clone(&store) as _)));
         let mut metrics: Vec<Arc<dyn MetricSource>> =
             vec![bridge.counters(), hub.metrics(), bus_metrics, bots.metrics(), store.metrics()];
@@ -172,6 +192,7 @@ impl Node {
         metrics.extend(client.as_ref().map(|client| client.counters() as _));
         metrics.extend(stomp.iter().flat_map(StompService::metrics));
         metrics.extend(application.as_ref().map(chat::Application::metrics));
+        metrics.extend(looked_after.iter().flat_map(WardService::metrics));
         let services = Services {
             ports: admin_ports,
             control: Some(Arc::new(BotsControl::new(bots.clone(), hub.clone()))),
@@ -183,6 +204,7 @@ impl Node {
             chat: client
                 .as_ref()
                 .map(|client| chat::services(&config, &hub, client, &stop_bridge, backend.clone())),
+            wards: looked_after.as_ref().map(|service| service.services(&store)),
             doors: Some(Arc::new(ChatDoors::new(
                 &config,
                 client.clone(),
@@ -200,6 +222,7 @@ impl Node {
             .into_iter()
             .flatten()
             .collect(),
+            wards: looked_after.as_ref().map(|service| service.wards.clone()),
             run_file: config.data_dir.join(RUN_FILE),
             config,
             sources,
@@ -213,6 +236,7 @@ impl Node {
             stop_bridge,
             stop_backend: CancellationToken::new(),
             stop_bots: CancellationToken::new(),
+            stop_wards: CancellationToken::new(),
             stop_hub: CancellationToken::new(),
             stop_admin: CancellationToken::new(),
         };
@@ -237,6 +261,10 @@ impl Node {
         if let Some(stomp) = stomp {
             let stop = node.stop_bridge.clone();
             node.spawn("stomp", &node.stop_bridge, stomp.run(stop));
+        }
+        if let Some(service) = looked_after {
+            let stop = node.stop_wards.clone();
+            node.spawn("wards", &node.stop_wards, service.run_beside(stop));
         }
         let stop = node.stop_admin.clone();
         node.spawn("admin", &node.stop_admin, admin.run(services, stop));
@@ -269,18 +297,8 @@ impl Node {
 
     /// Tells people, scripts and systemd that the node is up.
     fn announce(&self, addresses: &Addresses, bootstrap: &Bootstrap) -> anyhow::Result<()> {
-        let mut run = serde_json::json!({
-            "pid": std::process::id(),
-            "version": env!("CARGO_PKG_VERSION"),
-        });
-        for (name, address) in addresses.all() {
-            run[name] = address.to_string().into();
-        }
-        // Written beside and renamed, so that nobody reads half of it.
-        let temporary = self.run_file.with_extension("tmp");
-        std::fs::write(&temporary, run.to_string())
-            .and_then(|()| std::fs::rename(&temporary, &self.run_file))
-            .with_context(|| format!("cannot write {}", self.run_file.display()))?;
+        let addresses_of: Vec<_> = addresses.all().collect();
+        write_run_file(&self.config, &addresses_of)?;
         self.health.started();
         banner(&self.config, addresses, bootstrap);
         let Addresses { bridge, http, .. } = addresses;
@@ -313,6 +331,7 @@ impl Node {
         self.stop_backend.cancel();
         self.bots.drain(limit / 3).await;
         self.stop_bots.cancel();
+        self.stop_wards.cancel();
         self.stop_hub.cancel();
         self.stop_admin.cancel();
         self.tasks.close();
@@ -326,15 +345,7 @@ impl Node {
     /// SIGHUP: keys, certificates and log levels, from the same sources as at the start. With a mistake
     /// in them everything stays as it is.
     fn reload(&self) {
-        let fresh = match config::load(&self.sources) {
-            Ok(fresh) => fresh,
-            Err(mistakes) => {
-                for mistake in mistakes {
-                    warn!(target: "naru::serve", %mistake, "configuration not reloaded");
-                }
-                return;
-            }
-        };
+        let Some(fresh) = reread(&self.sources) else { return };
         match keys::load(&fresh) {
             Ok(keys) => self.keys.store(Arc::new(keys)),
             Err(error) => warn!(target: "naru::serve", %error, "keys not reloaded"),
@@ -344,21 +355,63 @@ impl Node {
                 warn!(target: "naru::serve", %error, "certificate not reloaded, the old one stays");
             }
         }
-        let levels = fresh.log.categories.iter().map(|(name, level)| (name.as_str(), level));
-        for (category, level) in levels.chain([("default", &fresh.log.level)]) {
-            if let Err(error) = self.policy.set(category, level) {
-                warn!(target: "naru::serve", %error, "log level not reloaded");
-            }
+        reload_levels(&fresh, &self.policy);
+        if let Some(wards) = &self.wards {
+            wards::reload(&fresh, wards, &self.tasks);
         }
         info!(target: "naru::serve", "keys, certificates and log levels reloaded");
     }
 }
 
-fn drain_timeout(config: &Config) -> Duration {
+/// Writes who runs and where it listens, for scripts; says where it stands.
+pub(crate) fn write_run_file(
+    config: &Config,
+    addresses: &[(&'static str, SocketAddr)],
+) -> anyhow::Result<PathBuf> {
+    let mut run = serde_json::json!({
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+    });
+    for (name, address) in addresses {
+        run[*name] = address.to_string().into();
+    }
+    let file = config.data_dir.join(RUN_FILE);
+    // Written beside and renamed, so that nobody reads half of it.
+    let temporary = file.with_extension("tmp");
+    std::fs::write(&temporary, run.to_string())
+        .and_then(|()| std::fs::rename(&temporary, &file))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+/// The configuration as it is now, or nothing after its mistakes were logged: then everything stays as it is.
+pub(crate) fn reread(sources: &Sources) -> Option<Config> {
+    match config::load(sources) {
+        Ok(fresh) => Some(fresh),
+        Err(mistakes) => {
+            for mistake in mistakes {
+                warn!(target: "naru::serve", %mistake, "configuration not reloaded");
+            }
+            None
+        }
+    }
+}
+
+/// Takes the log levels of this configuration.
+pub(crate) fn reload_levels(fresh: &Config, policy: &LogPolicy) {
+    let levels = fresh.log.categories.iter().map(|(name, level)| (name.as_str(), level));
+    for (category, level) in levels.chain([("default", &fresh.log.level)]) {
+        if let Err(error) = policy.set(category, level) {
+            warn!(target: "naru::serve", %error, "log level not reloaded");
+        }
+    }
+}
+
+pub(crate) fn drain_timeout(config: &Config) -> Duration {
     config.node.drain_timeout.map_or(DRAIN_TIMEOUT, |span| span.0)
 }
 
-fn make_private_folder(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_private_folder(path: &Path) -> anyhow::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -396,7 +449,10 @@ pub(crate) fn in_use(name: &str, address: SocketAddr) -> String {
     )
 }
 
-fn tls(certificate: &Option<PathBuf>, key: &Option<PathBuf>) -> anyhow::Result<Option<Tls>> {
+pub(crate) fn tls(
+    certificate: &Option<PathBuf>,
+    key: &Option<PathBuf>,
+) -> anyhow::Result<Option<Tls>> {
     match (certificate, key) {
         (Some(certificate), Some(key)) => {
             let files = TlsFiles { certificate: certificate.clone(), key: key.clone() };
@@ -527,7 +583,7 @@ fn reply_url(config: &Config, http: SocketAddr) -> Option<String> {
     Some(format!("{base}/api/messages/{{id}}/replies"))
 }
 
-fn scheme(config: &Config) -> &'static str {
+pub(crate) fn scheme(config: &Config) -> &'static str {
     if config.http.tls_certificate.is_some() { "https" } else { "http" }
 }
 
@@ -567,7 +623,7 @@ pub(crate) fn node_name(config: &Config) -> String {
     sysinfo::System::host_name().unwrap_or_else(|_unknown| "naru".to_owned())
 }
 
-async fn put_users(
+pub(crate) async fn put_users(
     config: &Config,
     ports: &naru_admin::Ports,
     clock: &dyn Clock,

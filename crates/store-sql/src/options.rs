@@ -32,6 +32,10 @@ pub struct StoreOptions {
     /// The largest size of the database file in pages of 4 KiB; `None` leaves it to the disk. Reaching it
     /// is answered like a full disk.
     pub pages_max: Option<u32>,
+    /// Memory for pages of the connection that writes, in KiB: the ends of hot tables and indexes.
+    pub writer_cache_kib: u32,
+    /// The same for each connection that reads.
+    pub reader_cache_kib: u32,
 }
 
 impl StoreOptions {
@@ -48,6 +52,8 @@ impl StoreOptions {
             clock: Arc::new(SystemClock),
             migrate: true,
             pages_max: None,
+            writer_cache_kib: 32 * 1024,
+            reader_cache_kib: 4 * 1024,
         }
     }
 

@@ -19,9 +19,6 @@ const PAGE_BYTES: u32 = 4096;
 /// The log is copied into the database once it has so many pages (16 MiB): rare enough that a page
 /// which is written by many commits is copied once, small enough that a start reads it in no time.
 const CHECKPOINT_PAGES: &str = "4000";
-/// Memory for pages, in KiB when negative: the writer's covers the ends of the hot tables and indexes.
-const WRITER_CACHE: &str = "-32768";
-const READER_CACHE: &str = "-4096";
 /// Virtual machine steps between two looks at the clock (guessed: about a millisecond).
 const STEPS_PER_LOOK: i32 = 20_000;
 
@@ -83,14 +80,18 @@ impl Connection {
             .pragma("temp_store", "memory")
             .pragma("mmap_size", "0")
             .disable_statement_logging();
+        // KiB, when negative.
+        let cache = |kib: u32| format!("-{}", kib.max(64));
         connect = match access {
-            Access::Read => connect.read_only(true).pragma("cache_size", READER_CACHE),
+            Access::Read => {
+                connect.read_only(true).pragma("cache_size", cache(options.reader_cache_kib))
+            }
             Access::Write => connect
                 .create_if_missing(true)
                 .page_size(PAGE_BYTES)
                 .journal_mode(SqliteJournalMode::Wal)
                 .synchronous(SqliteSynchronous::Normal)
-                .pragma("cache_size", WRITER_CACHE)
+                .pragma("cache_size", cache(options.writer_cache_kib))
                 .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
                 .pragma("journal_size_limit", "67108864"),
         };

@@ -55,6 +55,19 @@ fn the_unit_holds_what_operators_rely_on() {
 }
 
 #[test]
+fn games_go_on_when_the_unit_that_looks_after_them_is_restarted() {
+    for unit in [UNIT, "deploy/systemd/naru-wards.service"] {
+        let settings = settings(&read(unit));
+        let kills: Vec<&str> = settings
+            .iter()
+            .filter(|(_, key, _)| key == "KillMode")
+            .map(|(_, _, value)| value.as_str())
+            .collect();
+        assert_eq!(kills, ["process"], "{unit}");
+    }
+}
+
+#[test]
 fn systemd_understands_the_unit_where_its_checker_is_installed() {
     let verify = |unit: &str| {
         let folder = std::env::temp_dir().join(format!("naru-tidy-{}", std::process::id()));

@@ -283,6 +283,7 @@ impl Server {
                 modes: vec![("processing".to_owned(), "queued".to_owned())],
             },
             clock: clock.clone(),
+            wards: None,
             chat: None,
             doors: None,
         };

@@ -18,6 +18,7 @@ use toml::{Table, Value};
 pub(crate) use bridge::{ApprovalPolicy, BridgeKey};
 pub(crate) use model::{Config, LogFormat, Namespace, Processing, RecoveryMode};
 pub(crate) use units::{Secret, read_secret_file};
+pub(crate) use ward::surroundings;
 
 /// Each key, and what it is for.
 pub(crate) fn reference() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
@@ -258,7 +259,7 @@ pub(crate) fn reference_markdown() -> String {
     let mut text = String::from("| key | default | what |\n| --- | --- | --- |\n");
     for (key, what) in reference() {
         let default = match get(&defaults, key) {
-            Some(value) if !value.is_table() => format!("`{value}`"),
+            Some(value) if value.as_table().is_none_or(Table::is_empty) => format!("`{value}`"),
             _ => "–".to_owned(),
         };
         text.push_str(&format!("| `{key}` | {default} | {what} |\n"));

@@ -326,7 +326,7 @@ mod tests {
             [[ward]]
             name = "other"
             profile = "quake3"
-            stop.countdown = ["10 s"]
+            stop.countdown = ["ten"]
             override.status = [{ protocol = "quake4" }]
             [[notifier]]
             name = "ops"

@@ -43,6 +43,7 @@ impl Supervisor {
 
     /// Carries these out, in order.
     pub(super) fn carry_out(&mut self, name: &WardName, outputs: Vec<Output>) {
+        self.is_shown &= outputs.is_empty();
         for output in outputs {
             debug!(target: "naru::wards", ward = %name, ?output, "asked for");
             match output {
@@ -199,6 +200,8 @@ impl Supervisor {
                 }
                 self.grasp(name, *held, Start::Beginning);
                 self.learn_mark(name, Mark::Started);
+                // Without games ticks are rare.
+                self.next_tick = self.next_tick.min(Instant::now() + self.pace.interval());
                 self.feed(name, Input::Launched { launch, process });
             }
             Err(error) => self.feed(name, Input::LaunchFailed { launch, error }),

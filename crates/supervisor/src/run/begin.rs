@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use naru_domain::Timestamp;
-use naru_domain::ports::WardRecord;
+use naru_domain::ports::{WardHistory, WardRecord};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -87,7 +87,7 @@ impl Supervisor {
         for rollup in rollups {
             self.pending.add_rollup(&name, &rollup);
         }
-        let players = self.players_of(&name).await;
+        let players = players_of(&*self.ports.history, &name).await;
         let entry = self.next_entry();
         let teller = self.teller(&name, entry);
         let known = record.process.as_ref().map(|kept| kept.id.clone());
@@ -162,20 +162,6 @@ impl Supervisor {
         })
     }
 
-    async fn players_of(&self, name: &WardName) -> Players {
-        let peaks = self.ports.history.peaks(name.as_str()).await.unwrap_or_default();
-        let series = Series::Players.number();
-        let peak = peaks.iter().find(|peak| peak.series == series).map_or(0, |peak| peak.value);
-        let mut players = Players::new(name, PlayersSettings::default(), peak);
-        match self.ports.history.open_visits(name.as_str(), OPEN_VISITS_MAX).await {
-            Ok(open) => players.restore(open),
-            Err(error) => {
-                warn!(target: "naru::wards", ward = %name, %error, "open visits cannot be read");
-            }
-        }
-        players
-    }
-
     /// Holds a game: its keeper is spoken with by a task, or its process watched by one.
     pub(super) fn grasp(&mut self, name: &WardName, held: Held, start: Start) {
         let Held { process, keeper, asks, warnings, catches_sigterm } = held;
@@ -248,6 +234,20 @@ impl Supervisor {
             teller.tell(Happened::Located { found, held }).await;
         });
     }
+}
+
+async fn players_of(history: &dyn WardHistory, name: &WardName) -> Players {
+    let peaks = history.peaks(name.as_str()).await.unwrap_or_default();
+    let series = Series::Players.number();
+    let peak = peaks.iter().find(|peak| peak.series == series).map_or(0, |peak| peak.value);
+    let mut players = Players::new(name, PlayersSettings::default(), peak);
+    match history.open_visits(name.as_str(), OPEN_VISITS_MAX).await {
+        Ok(open) => players.restore(open),
+        Err(error) => {
+            warn!(target: "naru::wards", ward = %name, %error, "open visits cannot be read");
+        }
+    }
+    players
 }
 
 fn plugin_of(ward: &Ward) -> Option<Arc<tokio::sync::Mutex<Plugin>>> {

@@ -223,6 +223,7 @@ impl Supervisor {
             }
         });
         let wards = wards.collect();
+        self.is_shown = true;
         let mut shown = self.shown.lock();
         shown.wards = wards;
         shown.own = self.own;

@@ -80,8 +80,13 @@ impl Supervisor {
         let body = serde_json::to_value(event).unwrap_or_default();
         let kind = body.get("event").and_then(|kind| kind.as_str()).unwrap_or("event").to_owned();
         self.pending.add_event(name, &kind, &body.to_string(), event.at, is_urgent);
-        if let Happening::Exited { verdict, .. } = &event.what {
-            self.shown.lock().count_exit(name, verdict.cause);
+        if let Happening::Exited { verdict, ended, .. } = &event.what {
+            let mut shown = self.shown.lock();
+            shown.count_exit(name, verdict.cause);
+            // An end while Naru was away says nothing about how fast it decides.
+            if self.origin.elapsed() > event.at.since(*ended) {
+                shown.decisions.observe(event.at.since(*ended));
+            }
         }
         if matches!(event.what, Happening::RestartPlanned { .. }) {
             self.shown.lock().count_restart(name);

@@ -58,6 +58,8 @@ pub struct Supervisor {
     pub(super) entries: u64,
     pub(super) requests: u64,
     pub(super) shown: Arc<Mutex<Shown>>,
+    /// Nothing has happened since what is shown was made.
+    pub(super) is_shown: bool,
     /// Whether flushes were kept.
     pub(super) kept: mpsc::Sender<bool>,
     pub(super) kept_news: mpsc::Receiver<bool>,
@@ -132,6 +134,7 @@ impl Supervisor {
             entries: 0,
             requests: 0,
             shown: Arc::default(),
+            is_shown: false,
             kept,
             kept_news,
             planned: std::collections::HashSet::new(),

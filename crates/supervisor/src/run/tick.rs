@@ -49,6 +49,9 @@ impl Supervisor {
             self.next_minute = instant + MINUTE;
             self.minute(wall, instant);
         }
+        if !self.is_shown {
+            self.show_figures(wall);
+        }
         self.keep(instant, wall);
         self.tell_gathered(wall);
         let is_anything_up = self.charges.values().any(Charge::is_up);

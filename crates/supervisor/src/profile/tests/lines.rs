@@ -112,6 +112,11 @@ fn palworld_and_ark_are_understood() {
     check("palworld", line, &left("Ann", Some("steam_7656")));
     let said = "[2026-01-01 12:00:00] [CHAT] <x> Ann left the server. (User id: steam_1) haha";
     check("palworld", said, &[]);
+    for what in ["left", "connected"] {
+        let said =
+            format!("[2026-01-01 12:00:00] [CHAT] <x> Ann {what} the server. (User id: steam_1)");
+        check("palworld", &said, &[]);
+    }
     for profile in ["ark-se", "ark-sa"] {
         let front = "[2026.01.01-12.00.00:123][ 45]";
         check(profile, &format!("{front}Saving world..."), &[LogEvent::Saving]);
@@ -155,6 +160,8 @@ fn openarena_is_understood() {
     ] {
         check("quake3", line, &[LogEvent::Stopping]);
     }
+    let behind = Some(Duration::from_millis(633));
+    check("quake3", "Hitch warning: 633 msec frame time", &[LogEvent::Lag { behind }]);
     let crash = "----- Server Shutdown (Received signal 11) -----";
     check("quake3", crash, &[LogEvent::Crash { phrase: crash.to_owned() }]);
     for said in [
@@ -197,12 +204,15 @@ fn luanti_is_understood() {
     check("luanti", &format!("{front}{line}"), &left("ann", None));
     for line in [
         "[Main]: INFO: signal_handler(): got SIGTERM, shutting down.",
+        "[Main]: INFO: signal_handler(): Ctrl-C pressed, shutting down.",
         "ACTION[Main]: Server: Shutting down",
     ] {
         check("luanti", &format!("{front}{line}"), &[LogEvent::Stopping]);
     }
     for said in [
         "ACTION[Server]: CHAT: <x> got SIGTERM, shutting down.",
+        "ACTION[Server]: CHAT: <x> Ctrl-C pressed, shutting down.",
+        "ACTION[Server]: CHAT: <x> Server: Shutting down",
         "ACTION[Server]: CHAT: x joins game. List of players: x",
         "ACTION[Server]: x writes \"ann leaves game. List of players:\" to sign at (0,0,0)",
     ] {
