@@ -6,6 +6,7 @@ mod interference;
 mod meter;
 mod naru;
 mod outages;
+mod said;
 mod scene;
 mod theft;
 mod tick;
@@ -24,8 +25,10 @@ use self::interference::Interference;
 use self::meter::{Cost, Reading};
 use self::naru::{Naru, Ward};
 use self::outages::Outages;
+use self::said::Said;
 use self::scene::{Launch, Manifest, Scene};
 use self::watch::Watch;
+use self::web::Web;
 use crate::target::parse_duration;
 use crate::text_table::{Table, note, print_line};
 
@@ -84,6 +87,9 @@ pub struct Monitor {
 #[derive(Default, Serialize)]
 struct Report {
     costs: Vec<Row<Cost>>,
+    /// What Naru said of itself meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    naru: Option<Said>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     interference: Vec<Row<Interference>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,6 +189,8 @@ impl NaruRun<'_> {
         note(&format!("measuring Naru for {:?}", self.args.span));
         let mut naru = self.start("naru", None, self.args.core)?;
         std::thread::sleep(self.args.settle);
+        let web = Web::new()?;
+        let before = naru.metrics(&web)?;
         let groups = naru.groups()?;
         let (own, keepers) = (Reading::take(&groups.own)?, Reading::take(&groups.keepers)?);
         std::thread::sleep(self.args.span);
@@ -192,6 +200,7 @@ impl NaruRun<'_> {
         report.costs.push(Row { monitor: "Naru".to_owned(), figures });
         let figures = Reading::take(&groups.keepers)?.since(&keepers)?;
         report.costs.push(Row { monitor: "its keepers".to_owned(), figures });
+        report.naru = Some(Said::between(&before, &naru.metrics(&web)?, self.args.span)?);
         Ok(())
     }
 
@@ -257,6 +266,9 @@ fn show(args: &WardsArgs, report: &Report) -> anyhow::Result<()> {
         table.row(monitor, figures);
     }
     print_line(table.to_string().trim_end());
+    if let Some(said) = &report.naru {
+        print_line(&said.to_string());
+    }
     if !report.interference.is_empty() {
         let mut table = Table::default();
         let head = interference::HEAD.map(|title| format!("{title:>16}")).join("");

@@ -17,6 +17,8 @@ use super::web::Web;
 const SEEN_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks: no figure is better than this and an answer of the API.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// The same while nothing is timed, so that a game starts undisturbed.
+const LOOK_SELDOM: Duration = Duration::from_millis(50);
 /// The histogram in which Naru itself keeps how long it took to decide.
 const DECISIONS: &str = "naru_ward_exit_decision_seconds_bucket{le=\"";
 
@@ -102,11 +104,19 @@ type Games = std::collections::BTreeMap<String, u32>;
 /// Waits until the API says of each game that it runs, as the process that we see.
 fn until_all_answer(naru: &Naru, web: &Web) -> anyhow::Result<Games> {
     let games = naru.groups()?.games;
-    until("all games run", || {
-        // It does not listen from the first moment.
-        let Ok(list) = naru.ask(web, "/api/wards") else { return Ok(None) };
-        Ok(games.iter().all(|(name, pid)| runs(&list, name, *pid)).then(|| games.clone()))
-    })
+    let mut last = String::new();
+    let seen = until("the API says that all games run", || {
+        match naru.ask(web, "/api/wards") {
+            Ok(list) if games.iter().all(|(name, pid)| runs(&list, name, *pid)) => {
+                return Ok(Some(games.clone()));
+            }
+            Ok(list) => last = list.to_string(),
+            // It does not listen from the first moment.
+            Err(error) => last = format!("{error:#}"),
+        }
+        Ok(None)
+    });
+    seen.with_context(|| format!("it said: {last}"))
 }
 
 fn kill_game(naru: &Naru, web: &Web, name: &str) -> anyhow::Result<(Duration, Duration)> {
@@ -124,6 +134,7 @@ fn kill_game(naru: &Naru, web: &Web, name: &str) -> anyhow::Result<(Duration, Du
         Ok(pid.map(|pid| (pid, begin.elapsed())))
     })?;
     until("the API says that its successor runs", || {
+        std::thread::sleep(LOOK_SELDOM);
         Ok(runs(&naru.ask(web, &path)?, name, new).then_some(()))
     })?;
     Ok((noticed, replaced))
@@ -141,12 +152,13 @@ fn kill_naru(naru: &mut Naru, web: &Web, scene: &Scene) -> anyhow::Result<Durati
     Ok(took)
 }
 
-/// Whether an answer of the API says that this ward runs as this process. Looks for both wherever they stand in it.
+/// Whether an answer of the API says that this ward runs as this process. Looks for the ward wherever it stands in it.
 fn runs(answer: &Value, name: &str, pid: u32) -> bool {
     let said = |value: &Value| value.get("name").is_some_and(|said| said == name);
     let Some(ward) = find(answer, &said) else { return false };
     let phase = ["phase", "state"].iter().find_map(|key| ward.get(key)?.as_str());
-    phase == Some("running") && find(ward, &|value| value.as_u64() == Some(pid.into())).is_some()
+    let process = ward.get("process").unwrap_or(ward).get("pid").and_then(Value::as_u64);
+    phase == Some("running") && process == Some(pid.into())
 }
 
 fn find<'a>(value: &'a Value, wanted: &dyn Fn(&Value) -> bool) -> Option<&'a Value> {
@@ -240,9 +252,11 @@ mod tests {
     fn a_ward_runs_if_it_says_so_as_the_process_that_we_know() {
         let list = json!({ "wards": [
             { "name": "a", "phase": "running", "process": { "pid": 7 } },
-            { "name": "b", "phase": "waiting", "process": { "pid": 8 } },
+            { "name": "b", "phase": "waiting", "pid": 8 },
+            { "name": "d", "phase": "running", "pid": 9 },
         ] });
         assert!(runs(&list, "a", 7));
+        assert!(runs(&list, "d", 9));
         assert!(!runs(&list, "a", 8));
         assert!(!runs(&list, "b", 8));
         assert!(!runs(&list, "c", 7));

@@ -25,7 +25,13 @@ impl Web {
 
     /// What stands there, as text.
     pub(crate) fn text(&self, url: &str, token: Option<&str>) -> anyhow::Result<String> {
-        self.runtime.block_on(fetch(&self.http, url, token))
+        self.runtime.block_on(async {
+            match fetch(&self.http, url, token).await {
+                Ok(text) => Ok(text),
+                // Between two questions nobody looks after the kept connection: it may be closed by now.
+                Err(_) => fetch(&self.http, url, token).await,
+            }
+        })
     }
 
     /// What stands there, as JSON.
