@@ -4,6 +4,7 @@
 
 mod apt;
 mod catalogue;
+mod monitors;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
+use self::apt::Bundle;
 use self::catalogue::{End, Game};
+pub(crate) use self::monitors::prepare as prepare_monitors;
 use crate::clients;
 use crate::place::{Place, setting};
 use crate::tools;
@@ -44,24 +47,43 @@ pub(crate) fn prepare(place: &Place) -> Result<PathBuf> {
         return Ok(manifest);
     }
     let folder = place.target.join("games");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    // Two runs with the same target folder bring everything once.
-    let lock = File::create(folder.join("lock"))?;
-    lock.lock().context("cannot lock target/games")?;
-
-    let root = apt::bring(&folder)?;
+    let _lock = lock(&folder)?;
+    let root = apt::bring(&bundle(), &folder)?;
     let mut games = Map::new();
     for game in catalogue::GAMES {
         games.insert(game.name.to_owned(), describe(game, &root)?);
     }
     games.insert("minecraft".to_owned(), minecraft(place)?);
-    let manifest = folder.join("games.json");
-    let text = serde_json::to_string_pretty(&json!({ "form": FORM, "games": games }))?;
-    // Readers of a run beside this one see the old file or the new one.
-    let unfinished = folder.join("games.json.new");
-    fs::write(&unfinished, text)?;
-    fs::rename(&unfinished, &manifest)?;
-    Ok(manifest)
+    write(&folder, "games.json", &json!({ "form": FORM, "games": games }))
+}
+
+fn bundle() -> Bundle {
+    let mut packages: Vec<_> = catalogue::GAMES.iter().map(|game| game.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    Bundle {
+        about: "game servers: 300 MB",
+        packages,
+        not_brought: catalogue::NOT_BROUGHT,
+        links: catalogue::LINKS,
+        files: catalogue::FILES,
+    }
+}
+
+/// Two runs with the same target folder bring everything once.
+fn lock(folder: &Path) -> Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock().with_context(|| format!("cannot lock {}", folder.display()))?;
+    Ok(lock)
+}
+
+/// Readers of a run beside this one see the old file or the new one.
+fn write(folder: &Path, name: &str, manifest: &Value) -> Result<PathBuf> {
+    let (unfinished, path) = (folder.join(format!("{name}.new")), folder.join(name));
+    fs::write(&unfinished, serde_json::to_string_pretty(manifest)?)?;
+    fs::rename(&unfinished, &path)?;
+    Ok(path)
 }
 
 fn describe(game: &Game, root: &Path) -> Result<Value> {

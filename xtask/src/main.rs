@@ -31,6 +31,8 @@ cargo xtask COMMAND
   tidy    only the house rules: crate table, file headers, links, units (a part of `test`)
   games   bring the game servers that the tests run and print where it stands how to start them
           (a part of `test`)
+  monitors
+          the same for the monitors that ours is measured beside (docs/operations/ward-benchmark.md)
   ci      the whole gate: format, lints, dependencies, `test`, documentation, fuzz targets
 
 Everything that was printed by the programs it runs is kept in target/xtask/*.log.
@@ -66,6 +68,10 @@ fn run(arguments: Vec<String>) -> Result<bool> {
         ["tidy"] => test::run_tidy(&Place::find()?),
         ["games"] => {
             println!("{}", games::prepare(&Place::find()?)?.display());
+            Ok(true)
+        }
+        ["monitors"] => {
+            println!("{}", games::prepare_monitors(&Place::find()?)?.display());
             Ok(true)
         }
         ["ci"] => ci::run(&Place::find()?),

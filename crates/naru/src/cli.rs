@@ -141,6 +141,13 @@ enum Bench {
     Centrifuge(naru_bench::chat::CentrifugeArgs),
     /// A bare-socket chat server to compare with, and the same runs against it
     Floor(naru_bench::chat::floor::FloorArgs),
+    /// Watching game servers: what Naru and other monitors take of the machine, and of a game on the same core
+    ///
+    /// Starts real game servers (`cargo xtask games` brings them), lets monitors watch them one after the other, and
+    /// prints what each took by the hour. Naru starts the games itself, as `naru serve --only wards`, and its keepers
+    /// are counted apart. See docs/operations/ward-benchmark.md.
+    #[cfg(target_os = "linux")]
+    Wards(naru_bench::wards::WardsArgs),
 }
 
 /// Does what was asked for.
@@ -193,6 +200,8 @@ fn bench(settings: &Settings, what: Bench) -> anyhow::Result<ExitCode> {
         Bench::Stomp(args) => naru_bench::chat::stomp(args),
         Bench::Centrifuge(args) => naru_bench::chat::centrifuge(args),
         Bench::Floor(args) => naru_bench::chat::floor::run(args),
+        #[cfg(target_os = "linux")]
+        Bench::Wards(args) => naru_bench::wards::run(&args),
     }
 }
 

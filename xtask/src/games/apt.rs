@@ -10,8 +10,6 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::catalogue::{FILES, GAMES, LINKS, NOT_BROUGHT};
-
 /// Taken from the system, whose loader they belong to: another C library under it would not start.
 const FROM_THE_SYSTEM: &[&str] = &["libc6", "libcrypt1", "libgcc-s1", "libgcc1", "libstdc++6"];
 /// Changes whenever what is done with the packages changes.
@@ -19,15 +17,28 @@ const RECIPE: u32 = 1;
 /// Where the versions of what was unpacked stand, below the root.
 const VERSIONS: &str = "versions.json";
 
-/// Unpacks all packages of the catalogue below `folder` unless that was done before. Returns their root.
-pub(super) fn bring(folder: &Path) -> Result<PathBuf> {
+/// What is brought together.
+pub(super) struct Bundle {
+    /// What is said while it is being brought.
+    pub(super) about: &'static str,
+    pub(super) packages: Vec<&'static str>,
+    /// Not brought, though others depend on them.
+    pub(super) not_brought: &'static [&'static str],
+    /// Path below the root, and what it points to.
+    pub(super) links: &'static [(&'static str, &'static str)],
+    /// Files of ours below the root; all of them may be executed.
+    pub(super) files: &'static [(&'static str, &'static str)],
+}
+
+/// Unpacks all packages of the bundle below `folder` unless that was done before. Returns their root.
+pub(super) fn bring(bundle: &Bundle, folder: &Path) -> Result<PathBuf> {
     let root = folder.join("root");
     let stamp = folder.join("brought");
-    let wanted = wanted();
+    let wanted = wanted(bundle);
     if fs::read_to_string(&stamp).is_ok_and(|brought| brought == wanted) && root.is_dir() {
         return Ok(root);
     }
-    println!("== bringing game servers (300 MB of Debian's archive, once)");
+    println!("== bringing {} of Debian's archive, once", bundle.about);
     let private = folder.join("apt");
     let unfinished = folder.join("root.new");
     for leftover in [&private, &unfinished, &root] {
@@ -35,9 +46,9 @@ pub(super) fn bring(folder: &Path) -> Result<PathBuf> {
             fs::remove_dir_all(leftover)?;
         }
     }
-    let archives = download(&private)?;
+    let archives = download(bundle, &private)?;
     let versions = unpack(&archives, &unfinished)?;
-    put_right(&unfinished)?;
+    put_right(bundle, &unfinished)?;
     fs::write(unfinished.join(VERSIONS), serde_json::to_string(&versions)?)?;
     fs::rename(&unfinished, &root)?;
     fs::remove_dir_all(&private)?;
@@ -67,27 +78,21 @@ pub(super) fn version(root: &Path, package: &str) -> Result<String> {
 }
 
 /// What the root depends on: another release of the system has other libraries.
-fn wanted() -> String {
+fn wanted(bundle: &Bundle) -> String {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let release = release.lines().find(|line| line.starts_with("VERSION_ID=")).unwrap_or_default();
-    format!("{RECIPE} {release}\n{}\n{}\n", packages().join(" "), NOT_BROUGHT.join(" "))
-}
-
-fn packages() -> Vec<&'static str> {
-    let mut packages: Vec<_> = GAMES.iter().map(|game| game.package).collect();
-    packages.sort_unstable();
-    packages.dedup();
-    packages
+    let (packages, not_brought) = (bundle.packages.join(" "), bundle.not_brought.join(" "));
+    format!("{RECIPE} {release}\n{packages}\n{not_brought}\n")
 }
 
 /// Downloads the packages and what they depend on. Returns the folder of archives.
-fn download(private: &Path) -> Result<PathBuf> {
+fn download(bundle: &Bundle, private: &Path) -> Result<PathBuf> {
     let archives = private.join("cache/archives");
     for folder in ["state/lists/partial", "cache/archives/partial", "log"] {
         fs::create_dir_all(private.join(folder))?;
     }
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    fs::write(private.join("status"), status(architecture.trim()))?;
+    fs::write(private.join("status"), status(bundle, architecture.trim()))?;
     // What the administrator set about proxies and certificates. Not the rest: hooks of the system's apt empty
     // the system's caches.
     let acquire = output(Command::new("apt-config").arg("dump"))?;
@@ -102,19 +107,21 @@ fn download(private: &Path) -> Result<PathBuf> {
     };
     // A source of somebody else that does not answer is no reason to stop: the next step says what is missing.
     let updated = output(apt().args(["update", "--quiet"]));
-    let downloaded = output(apt().args(["install", "--download-only", "--quiet"]).args(packages()));
+    let mut install = apt();
+    install.args(["install", "--download-only", "--quiet"]).args(&bundle.packages);
+    let downloaded = output(&mut install);
     if let Err(error) = downloaded {
         let update = updated.err().map(|error| format!("\n{error:#}")).unwrap_or_default();
-        bail!("the packages of the game servers cannot be had: {error:#}{update}");
+        bail!("packages of {} cannot be had: {error:#}{update}", bundle.about);
     }
     Ok(archives)
 }
 
 /// The state of a system that has nothing but what is not to be brought. Depends on nothing itself, so the real
 /// system's state, broken or not, does not matter.
-fn status(architecture: &str) -> String {
+fn status(bundle: &Bundle, architecture: &str) -> String {
     let mut status = String::new();
-    for package in FROM_THE_SYSTEM.iter().chain(NOT_BROUGHT) {
+    for package in FROM_THE_SYSTEM.iter().chain(bundle.not_brought) {
         let stanza = format!(
             "Package: {package}\nStatus: install ok installed\nArchitecture: {architecture}\n\
              Multi-Arch: same\nVersion: 999:0\nMaintainer: nobody\nDescription: not brought\n\n"
@@ -171,15 +178,15 @@ fn unpack(archives: &Path, root: &Path) -> Result<BTreeMap<String, String>> {
 
 /// Leads the programs to their data, which are not where they were told when they were built.
 #[cfg(unix)]
-fn put_right(root: &Path) -> Result<()> {
+fn put_right(bundle: &Bundle, root: &Path) -> Result<()> {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
-    for (link, to) in LINKS {
+    for (link, to) in bundle.links {
         let link = root.join(link);
         fs::create_dir_all(link.parent().context("a link stands in a folder")?)?;
         symlink(to, &link).with_context(|| format!("cannot make {}", link.display()))?;
     }
-    for (file, text) in FILES {
+    for (file, text) in bundle.files {
         let file = root.join(file);
         fs::create_dir_all(file.parent().context("a file stands in a folder")?)?;
         fs::write(&file, text)?;
@@ -189,7 +196,7 @@ fn put_right(root: &Path) -> Result<()> {
 }
 
 #[cfg(not(unix))]
-fn put_right(_root: &Path) -> Result<()> {
+fn put_right(_bundle: &Bundle, _root: &Path) -> Result<()> {
     bail!("game servers of Debian run on Linux")
 }
 
@@ -198,8 +205,8 @@ fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let Output { status, stdout, stderr } = command.output().with_context(|| {
         format!(
-            "`{program}` cannot be run: the game servers of the tests come from Debian's archive \
-             (elsewhere, describe your own in a file like target/games/games.json and name it in {})",
+            "`{program}` cannot be run: game servers and monitors come from Debian's archive \
+             (elsewhere, describe your own game servers in a file like target/games/games.json and name it in {})",
             super::VARIABLE
         )
     })?;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
 use crate::process::{self, field};
@@ -12,6 +12,8 @@ use crate::process::{self, field};
 const MIB: f64 = 1024.0 * 1024.0;
 /// Descendants that are followed; a monitor with more is none.
 const PROCESSES_MAX: usize = 1_000;
+/// User and system time are cut to ticks of 10 ms each: so much may be too much in their difference.
+const TICKS_UNSURE: Duration = Duration::from_millis(20);
 
 /// What one thread took since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,8 @@ struct Thread {
 pub(crate) struct Reading {
     at: Instant,
     threads: BTreeMap<u32, Thread>,
+    /// By process: threads that have ended are in it, in steps of 10 ms.
+    coarse: BTreeMap<u32, Duration>,
     written: BTreeMap<u32, u64>,
     rss_kib: u64,
     pss_kib: u64,
@@ -50,17 +54,25 @@ impl std::fmt::Display for Cost {
     }
 }
 
+impl Cost {
+    /// Processor time, in microseconds per second.
+    pub(crate) fn cpu_us_per_s(&self) -> f64 {
+        self.cpu_s_per_hour / 3600.0 * 1e6
+    }
+}
+
 impl Reading {
-    /// Adds up `root` and all that descend from it now. Fails if `root` has ended.
-    pub(crate) fn take(root: u32) -> anyhow::Result<Reading> {
+    /// Adds up these processes. Fails if the first has ended.
+    pub(crate) fn take(pids: &[u32]) -> anyhow::Result<Reading> {
         let mut reading = Reading {
             at: Instant::now(),
             threads: BTreeMap::new(),
+            coarse: BTreeMap::new(),
             written: BTreeMap::new(),
             rss_kib: 0,
             pss_kib: 0,
         };
-        for pid in tree(root)? {
+        for pid in pids.iter().copied() {
             // A descendant may end while it is being read; what is gone by then counts nothing.
             let Ok(memory) = process::memory(pid) else { continue };
             reading.rss_kib += memory.rss_kib;
@@ -69,9 +81,11 @@ impl Reading {
             reading.pss_kib += field(&rollup, "Pss:");
             let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
             reading.written.insert(pid, field(&io, "write_bytes:"));
+            reading.coarse.insert(pid, process::effort(pid).unwrap_or_default().cpu);
             reading.read_threads(pid);
         }
-        ensure!(reading.written.contains_key(&root), "process {root} has ended");
+        let first = pids.first().context("there is no process")?;
+        ensure!(reading.written.contains_key(first), "process {first} has ended");
         Ok(reading)
     }
 
@@ -90,12 +104,16 @@ impl Reading {
         }
     }
 
-    /// What was taken since `before`. Threads and processes that began later count whole; those that ended in
-    /// between count nothing, which favours monitors that start programs to measure.
+    /// What was taken since `before`. Processes that began later count whole; those that ended in between count
+    /// nothing, which favours monitors that start programs to measure.
     pub(crate) fn since(&self, before: &Reading) -> anyhow::Result<Cost> {
         let seconds = self.at.duration_since(before.at).as_secs_f64();
         ensure!(seconds > 0.0, "no time has passed");
         let mut sum = Thread::default();
+        // Of threads that ended in between, only whole ticks of the process are known.
+        let coarse_then = |pid| before.coarse.get(pid).copied().unwrap_or_default();
+        let coarse: Duration =
+            self.coarse.iter().map(|(pid, now)| now.saturating_sub(coarse_then(pid))).sum();
         for (tid, now) in &self.threads {
             let then = before.threads.get(tid).copied().unwrap_or_default();
             sum.cpu_ns += now.cpu_ns.saturating_sub(then.cpu_ns);
@@ -106,8 +124,10 @@ impl Reading {
         let written: u64 =
             self.written.iter().map(|(pid, now)| now.saturating_sub(then(pid))).sum();
         let per_hour = 3600.0 / seconds;
+        let surely = coarse.saturating_sub(TICKS_UNSURE * u32::try_from(self.coarse.len())?);
+        let cpu_s = (as_f64(sum.cpu_ns) / 1e9).max(surely.as_secs_f64());
         Ok(Cost {
-            cpu_s_per_hour: as_f64(sum.cpu_ns) / 1e9 * per_hour,
+            cpu_s_per_hour: cpu_s * per_hour,
             rss_mib: as_f64(self.rss_kib) / 1024.0,
             pss_mib: as_f64(self.pss_kib) / 1024.0,
             written_mib_per_hour: as_f64(written) / MIB * per_hour,
@@ -118,12 +138,12 @@ impl Reading {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for display; 2^53 ns are a hundred days")]
-fn as_f64(number: u64) -> f64 {
+pub(crate) fn as_f64(number: u64) -> f64 {
     number as f64
 }
 
 /// `root` and its descendants.
-fn tree(root: u32) -> anyhow::Result<Vec<u32>> {
+pub(crate) fn tree(root: u32) -> anyhow::Result<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
@@ -170,13 +190,13 @@ mod tests {
 
     #[test]
     fn work_that_this_process_does_is_seen() {
-        let before = Reading::take(std::process::id()).unwrap();
+        let before = Reading::take(&[std::process::id()]).unwrap();
         let begin = Instant::now();
         let mut sum = 0_u64;
         while begin.elapsed().as_millis() < 50 {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
-        let after = Reading::take(std::process::id()).unwrap();
+        let after = Reading::take(&[std::process::id()]).unwrap();
         let cost = after.since(&before).unwrap();
         assert!(cost.cpu_s_per_hour > 0.0, "{cost:?}");
         assert!(cost.rss_mib > 0.0, "{cost:?}");

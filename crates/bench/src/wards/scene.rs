@@ -13,14 +13,20 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
+use super::meter;
+
 /// A game that is not ready by then does not start at all.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// Lines of a game that nobody has read yet; only while it starts does somebody wait for them.
 const LINES_MAX: usize = 1_000;
+/// Lines of a monitor's output that are shown when it failed.
+const LAST_LINES: usize = 5;
 
+/// What can be started, as `cargo xtask games` and `cargo xtask monitors` describe it.
 #[derive(Deserialize)]
-struct Manifest {
+pub(crate) struct Manifest {
     form: u32,
+    #[serde(alias = "monitors")]
     games: BTreeMap<String, Game>,
 }
 
@@ -31,6 +37,7 @@ struct Game {
     env: BTreeMap<String, String>,
     files: BTreeMap<String, String>,
     ports: BTreeMap<String, String>,
+    #[serde(default)]
     ready: String,
 }
 
@@ -38,32 +45,77 @@ struct Game {
 pub(crate) struct Scene {
     games: Vec<Running>,
     folder: PathBuf,
+    first_port: u16,
 }
 
-/// A process of ours. Dropping it kills it.
+/// A program with everything that it needs in its folder, before it runs.
+pub(crate) struct Launch {
+    /// Its name.
+    pub(crate) name: String,
+    /// Program and arguments.
+    pub(crate) words: Vec<String>,
+    /// Variables of its environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Where it runs.
+    pub(crate) folder: PathBuf,
+    /// Its ports by name.
+    pub(crate) ports: BTreeMap<String, u16>,
+    ready: String,
+}
+
+/// A process of ours. Dropping it kills it and all that descends from it.
 pub(crate) struct Running(Child);
 
+impl Manifest {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Manifest> {
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let manifest: Manifest = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is no list of programs", path.display()))?;
+        ensure!(manifest.form == 1, "{} has the unknown form {}", path.display(), manifest.form);
+        Ok(manifest)
+    }
+}
+
 impl Scene {
-    /// Starts the games named and waits until all are ready.
-    pub(crate) fn start(manifest: &Path, names: &[String]) -> anyhow::Result<Scene> {
-        let text =
-            fs::read(manifest).with_context(|| format!("cannot read {}", manifest.display()))?;
-        let manifest: Manifest = serde_json::from_slice(&text).context("not a list of games")?;
-        ensure!(manifest.form == 1, "the list of games has the unknown form {}", manifest.form);
+    /// A scene in which nothing runs.
+    pub(crate) fn new() -> anyhow::Result<Scene> {
         let name = format!("naru-bench-wards-{}", std::process::id());
-        let mut scene = Scene { games: Vec::new(), folder: std::env::temp_dir().join(name) };
-        let mut first_port = 20_000 + u16::try_from(std::process::id() % 1_000)? * 11;
-        for name in names {
-            let game = manifest.games.get(name).with_context(|| format!("no game {name:?}"))?;
-            let folder = scene.folder(name)?;
-            let running = game.start(&folder, &mut first_port);
-            scene.games.push(running.with_context(|| format!("cannot start {name}"))?);
-        }
-        Ok(scene)
+        let folder = std::env::temp_dir().join(name);
+        let first_port = 20_000 + u16::try_from(std::process::id() % 1_000)? * 11;
+        Ok(Scene { games: Vec::new(), folder, first_port })
+    }
+
+    /// Writes the files of a program of the list into the folder named, and gives it ports.
+    pub(crate) fn prepare(
+        &mut self,
+        manifest: &Manifest,
+        name: &str,
+        folder: &str,
+    ) -> anyhow::Result<Launch> {
+        let game = manifest.games.get(name).with_context(|| format!("no program {name:?}"))?;
+        let folder = self.folder(folder)?;
+        game.prepare(name, folder, &mut self.first_port)
+    }
+
+    /// Starts what was prepared, and waits until it is ready.
+    pub(crate) fn start(&mut self, launch: &Launch) -> anyhow::Result<()> {
+        let running = launch.start().with_context(|| format!("cannot start {}", launch.name))?;
+        self.games.push(running);
+        Ok(())
+    }
+
+    /// Stops all games.
+    pub(crate) fn clear(&mut self) {
+        self.games.clear();
     }
 
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> {
         self.games.iter().map(Running::pid)
+    }
+
+    /// A port that nobody has.
+    pub(crate) fn port(&mut self) -> anyhow::Result<u16> {
+        free_port(&mut self.first_port).context("no port is free")
     }
 
     /// A folder of its own for a game or monitor.
@@ -73,10 +125,28 @@ impl Scene {
         Ok(folder)
     }
 
-    /// Where a monitor's standard output goes.
+    /// The same, without what an earlier run left in it.
+    pub(crate) fn fresh_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        self.folder(name)
+    }
+
+    /// Where a monitor's output goes.
     pub(crate) fn log(&self, name: &str) -> anyhow::Result<File> {
+        fs::create_dir_all(&self.folder)?;
         let path = self.folder.join(format!("{name}.log"));
-        File::create(&path).with_context(|| format!("cannot write {}", path.display()))
+        let file = File::options().create(true).append(true).open(&path);
+        file.with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The end of what a monitor said.
+    pub(crate) fn last_words(&self, name: &str) -> String {
+        let said = fs::read_to_string(self.folder.join(format!("{name}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = said.lines().rev().take(LAST_LINES).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -89,12 +159,14 @@ impl Drop for Scene {
 }
 
 impl Game {
-    fn start(&self, folder: &Path, first_port: &mut u16) -> anyhow::Result<Running> {
+    fn prepare(&self, name: &str, folder: PathBuf, first_port: &mut u16) -> anyhow::Result<Launch> {
         let at = folder.to_str().context("the temporary folder's path is not UTF-8")?;
         let mut filled = vec![("{dir}".to_owned(), at.to_owned())];
+        let mut ports = BTreeMap::new();
         for name in self.ports.keys() {
             let port = free_port(first_port).context("no port is free")?;
             filled.push((format!("{{{name}}}"), port.to_string()));
+            ports.insert(name.clone(), port);
         }
         let fill = |text: &String| {
             filled.iter().fold(text.clone(), |text, (name, value)| text.replace(name, value))
@@ -104,9 +176,25 @@ impl Game {
             fs::create_dir_all(path.parent().context("a file stands in a folder")?)?;
             fs::write(path, fill(text))?;
         }
-        let mut command = Command::new(&self.program);
-        command.args(self.args.iter().map(fill)).current_dir(folder);
-        command.envs(self.env.iter().map(|(name, value)| (name, fill(value))));
+        let program = self.program.to_str().context("the path of a program is not UTF-8")?;
+        let mut words = vec![program.to_owned()];
+        words.extend(self.args.iter().map(fill));
+        let env = self.env.iter().map(|(name, value)| (name.clone(), fill(value))).collect();
+        let (name, ready) = (name.to_owned(), self.ready.clone());
+        Ok(Launch { name, words, env, folder, ports, ready })
+    }
+}
+
+impl Launch {
+    /// A program that is in no list.
+    pub(crate) fn of(name: &str, words: Vec<String>, folder: PathBuf, ready: &str) -> Launch {
+        let (env, ports) = (BTreeMap::new(), BTreeMap::new());
+        Launch { name: name.to_owned(), words, env, folder, ports, ready: ready.to_owned() }
+    }
+
+    fn start(&self) -> anyhow::Result<Running> {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).current_dir(&self.folder).envs(&self.env);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut running = Running::start(command)?;
         let (sender, lines) = sync_channel(LINES_MAX);
@@ -154,6 +242,13 @@ impl Running {
         self.0.id()
     }
 
+    /// Kills it, but nothing that descends from it.
+    pub(crate) fn kill_alone(&mut self) -> anyhow::Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        Ok(())
+    }
+
     /// Fails if it has ended.
     pub(crate) fn must_run(&mut self) -> anyhow::Result<()> {
         match self.0.try_wait()? {
@@ -165,9 +260,21 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let family = meter::tree(self.pid()).unwrap_or_default();
         // It may have ended already.
         drop(self.0.kill());
         drop(self.0.wait());
+        kill(family.iter().skip(1).copied());
+    }
+}
+
+/// Ends processes that are not our children, and so are known by their ids alone. Those that have gone are no error.
+pub(crate) fn kill(pids: impl Iterator<Item = u32>) {
+    let pids: Vec<String> = pids.map(|pid| pid.to_string()).collect();
+    if !pids.is_empty() {
+        let mut command = Command::new("kill");
+        command.arg("-KILL").args(pids).stderr(Stdio::null());
+        drop(command.status());
     }
 }
 
