@@ -22,6 +22,9 @@ pub(crate) const CHANNEL: &str = "18400000000000001";
 /// Longest wait for anything that should happen at once. Generous: CI machines are slow.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
+/// Among the settings: `serve --only wards`.
+const WARDS_ONLY: &str = "only wards";
+
 /// A running `naru serve`. Killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -46,6 +49,13 @@ impl Server {
         let dir = temporary.path().join("data");
         let settings: Vec<String> = settings.iter().map(ToString::to_string).collect();
         Server::launch(dir, settings, Some(temporary))
+    }
+
+    /// Game servers only.
+    pub(crate) fn of_wards(settings: &[&str]) -> Server {
+        let mut settings = settings.to_vec();
+        settings.push(WARDS_ONLY);
+        Server::with(&settings)
     }
 
     fn launch(dir: PathBuf, settings: Vec<String>, temporary: Option<tempfile::TempDir>) -> Server {
@@ -77,10 +87,11 @@ impl Server {
             let run: Value = serde_json::from_str(&text).ok()?;
             (run["pid"] == pid).then_some(run)
         });
-        let address = |name: &str| run[name].as_str().expect(name).parse().expect(name);
-        self.bridge = address("bridge");
-        self.http = address("http");
-        self.stomp = address("stomp");
+        // A server of wards only has neither phones nor chat.
+        let address = |name: &str| run[name].as_str().map(|text| text.parse().expect(name));
+        self.bridge = address("bridge").unwrap_or(self.bridge);
+        self.http = address("http").expect("http");
+        self.stomp = address("stomp").unwrap_or(self.stomp);
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -200,7 +211,10 @@ fn spawn(dir: &Path, settings: &[String]) -> Child {
         format!("bridge.keys.default.secret={SECRET}"),
         format!("bridge.keys.default.salt={SALT}"),
     ];
-    for setting in keys.iter().chain(settings) {
+    if settings.iter().any(|setting| setting == WARDS_ONLY) {
+        command.args(["--only", "wards"]);
+    }
+    for setting in keys.iter().chain(settings).filter(|setting| *setting != WARDS_ONLY) {
         command.arg("--set").arg(setting);
     }
     let log = std::fs::File::options()

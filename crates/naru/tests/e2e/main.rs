@@ -20,4 +20,5 @@ mod secrets;
 mod service;
 mod stomp;
 mod tls;
+mod wards;
 mod work;

@@ -162,7 +162,7 @@ async fn follow(
         after = newest.lines.last().map_or(0, |line| line.seq);
         let shown = newest.lines.len().min(tail);
         let shown = &newest.lines[newest.lines.len() - shown..];
-        first.extend((!shown.is_empty()).then(|| written(shown, 0, caller.role)));
+        first.extend((!shown.is_empty()).then(|| written(shown, caller.role)));
     }
     let flow = Flow {
         control: Arc::clone(&asked.wards.control),
