@@ -134,7 +134,7 @@ fn check_ends(name: &str, profile: &str, in_game: Option<&str>) {
     let Some(ward) = ward_of(name, profile, folder.path()) else { return };
     let mut ward = ward;
     ward["restart"] = json!({ "endless": true, "backoff": "100ms" });
-    ward["hang"] = json!({ "after": "5s" });
+    ward["hang"] = json!({ "after": "10s" });
     let server = Server::of_wards(&[&setting(&[ward])]);
     let first = wait_for(&server, name, "running")["pid"].clone();
 
@@ -225,7 +225,7 @@ fn a_stop_that_naru_did_not_survive_is_finished_by_the_next_one_and_is_no_crash(
     let slow = script(
         "slow",
         folder.path(),
-        "trap 'read -r go < gate; exit 3' TERM; echo up; tail -f /dev/null & wait $!",
+        "trap 'kill $!; read -r go < gate; exit 3' TERM; echo up; tail -f /dev/null & wait $!",
     );
     let gate = folder.path().join("slow/gate");
     assert!(Command::new("mkfifo").arg(&gate).status().unwrap().success());
@@ -245,7 +245,7 @@ fn a_stop_that_naru_did_not_survive_is_finished_by_the_next_one_and_is_no_crash(
 fn a_crash_loop_ends_after_three_tries_and_a_start_by_hand_gives_three_more() {
     let folder = tempfile::tempdir().unwrap();
     let mut ward = script("loop", folder.path(), "echo here; exit 3");
-    ward["restart"] = json!({ "backoff": "10ms", "backoff_max": "20ms" });
+    ward["restart"] = json!({ "backoff": "100ms", "backoff_max": "1s" });
     let server = Server::of_wards(&[&setting(&[ward])]);
     wait_for(&server, "loop", "gave_up");
     let restarts = "naru_ward_restarts_total{ward=\"loop\"}";
