@@ -2,7 +2,6 @@
 //! without root and without touching the system. Ends with a file that says how each is started; tests find it by
 //! the variable [`VARIABLE`]. Knows nothing of the tests.
 
-mod apt;
 mod catalogue;
 
 use std::fs::{self, File};
@@ -11,9 +10,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use self::catalogue::{End, Game};
+use self::catalogue::{End, FILES, GAMES, Game, LINKS, NOT_BROUGHT};
+use crate::apt::{self, Load};
 use crate::clients;
 use crate::place::{Place, setting};
+use crate::platform::{let_run, link_file};
 use crate::tools;
 
 /// Names the manifest for whoever runs the tests. Set by hand, it replaces ours (for systems without apt).
@@ -49,9 +50,9 @@ pub(crate) fn prepare(place: &Place) -> Result<PathBuf> {
     let lock = File::create(folder.join("lock"))?;
     lock.lock().context("cannot lock target/games")?;
 
-    let root = apt::bring(&folder)?;
+    let root = bring(&folder)?;
     let mut games = Map::new();
-    for game in catalogue::GAMES {
+    for game in GAMES {
         games.insert(game.name.to_owned(), describe(game, &root)?);
     }
     games.insert("minecraft".to_owned(), minecraft(place)?);
@@ -62,6 +63,41 @@ pub(crate) fn prepare(place: &Place) -> Result<PathBuf> {
     fs::write(&unfinished, text)?;
     fs::rename(&unfinished, &manifest)?;
     Ok(manifest)
+}
+
+fn bring(folder: &Path) -> Result<PathBuf> {
+    let mut packages: Vec<_> = GAMES.iter().map(|game| game.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let load = Load {
+        what: "game servers (300 MB)",
+        packages: &packages,
+        without: NOT_BROUGHT,
+        put_right,
+    };
+    apt::bring(folder, &load).with_context(|| {
+        format!(
+            "the game servers of the tests come from Debian's archive (elsewhere, describe your own in a file \
+             like target/games/games.json and name it in {VARIABLE})"
+        )
+    })
+}
+
+/// Makes the links and files of the catalogue.
+fn put_right(root: &Path) -> Result<()> {
+    for (link, to) in LINKS {
+        let link = root.join(link);
+        fs::create_dir_all(link.parent().context("a link stands in a folder")?)?;
+        link_file(Path::new(to), &link)
+            .with_context(|| format!("cannot make {}", link.display()))?;
+    }
+    for (file, text) in FILES {
+        let file = root.join(file);
+        fs::create_dir_all(file.parent().context("a file stands in a folder")?)?;
+        fs::write(&file, text)?;
+        let_run(&file)?;
+    }
+    Ok(())
 }
 
 fn describe(game: &Game, root: &Path) -> Result<Value> {

@@ -1,6 +1,6 @@
 //! Brings packages of Debian's archive into a folder, with what they need: an apt whose state is private, and no
 //! installation. The system's sources, keys and proxies count; nothing of the system is changed, and root is not
-//! needed. Knows nothing of what the packages are, but for what the catalogue says must be put right.
+//! needed. Knows nothing of what the packages are.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,8 +10,6 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::catalogue::{FILES, GAMES, LINKS, NOT_BROUGHT};
-
 /// Taken from the system, whose loader they belong to: another C library under it would not start.
 const FROM_THE_SYSTEM: &[&str] = &["libc6", "libcrypt1", "libgcc-s1", "libgcc1", "libstdc++6"];
 /// Changes whenever what is done with the packages changes.
@@ -19,15 +17,29 @@ const RECIPE: u32 = 1;
 /// Where the versions of what was unpacked stand, below the root.
 const VERSIONS: &str = "versions.json";
 
-/// Unpacks all packages of the catalogue below `folder` unless that was done before. Returns their root.
-pub(super) fn bring(folder: &Path) -> Result<PathBuf> {
+/// What is to be brought.
+pub(crate) struct Load<'a> {
+    /// For people, with its size.
+    pub(crate) what: &'a str,
+    /// The packages; what they depend on comes with them.
+    pub(crate) packages: &'a [&'a str],
+    /// Not brought, though others depend on them.
+    pub(crate) without: &'a [&'a str],
+    /// Is given the root and leads the programs to their data, which are not where they were told when they were
+    /// built.
+    pub(crate) put_right: fn(&Path) -> Result<()>,
+}
+
+/// Unpacks all packages below `folder` unless that was done before. Returns their root.
+pub(crate) fn bring(folder: &Path, load: &Load<'_>) -> Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let root = folder.join("root");
     let stamp = folder.join("brought");
-    let wanted = wanted();
+    let wanted = wanted(load);
     if fs::read_to_string(&stamp).is_ok_and(|brought| brought == wanted) && root.is_dir() {
         return Ok(root);
     }
-    println!("== bringing game servers (300 MB of Debian's archive, once)");
+    println!("== bringing {} of Debian's archive, once", load.what);
     let private = folder.join("apt");
     let unfinished = folder.join("root.new");
     for leftover in [&private, &unfinished, &root] {
@@ -35,9 +47,9 @@ pub(super) fn bring(folder: &Path) -> Result<PathBuf> {
             fs::remove_dir_all(leftover)?;
         }
     }
-    let archives = download(&private)?;
+    let archives = download(&private, load)?;
     let versions = unpack(&archives, &unfinished)?;
-    put_right(&unfinished)?;
+    (load.put_right)(&unfinished)?;
     fs::write(unfinished.join(VERSIONS), serde_json::to_string(&versions)?)?;
     fs::rename(&unfinished, &root)?;
     fs::remove_dir_all(&private)?;
@@ -46,7 +58,7 @@ pub(super) fn bring(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The folders of libraries, as `LD_LIBRARY_PATH` wants them.
-pub(super) fn library_path(root: &Path) -> Result<String> {
+pub(crate) fn library_path(root: &Path) -> Result<String> {
     let mut folders = Vec::new();
     for parent in ["usr/lib", "lib"].map(|parent| root.join(parent)) {
         for entry in parent.read_dir().into_iter().flatten() {
@@ -60,34 +72,27 @@ pub(super) fn library_path(root: &Path) -> Result<String> {
 }
 
 /// The version of a package that was unpacked.
-pub(super) fn version(root: &Path, package: &str) -> Result<String> {
+pub(crate) fn version(root: &Path, package: &str) -> Result<String> {
     let versions = fs::read_to_string(root.join(VERSIONS))?;
     let mut versions: BTreeMap<String, String> = serde_json::from_str(&versions)?;
     versions.remove(package).with_context(|| format!("package {package} was not brought"))
 }
 
 /// What the root depends on: another release of the system has other libraries.
-fn wanted() -> String {
+fn wanted(load: &Load<'_>) -> String {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let release = release.lines().find(|line| line.starts_with("VERSION_ID=")).unwrap_or_default();
-    format!("{RECIPE} {release}\n{}\n{}\n", packages().join(" "), NOT_BROUGHT.join(" "))
-}
-
-fn packages() -> Vec<&'static str> {
-    let mut packages: Vec<_> = GAMES.iter().map(|game| game.package).collect();
-    packages.sort_unstable();
-    packages.dedup();
-    packages
+    format!("{RECIPE} {release}\n{}\n{}\n", load.packages.join(" "), load.without.join(" "))
 }
 
 /// Downloads the packages and what they depend on. Returns the folder of archives.
-fn download(private: &Path) -> Result<PathBuf> {
+fn download(private: &Path, load: &Load<'_>) -> Result<PathBuf> {
     let archives = private.join("cache/archives");
     for folder in ["state/lists/partial", "cache/archives/partial", "log"] {
         fs::create_dir_all(private.join(folder))?;
     }
     let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    fs::write(private.join("status"), status(architecture.trim()))?;
+    fs::write(private.join("status"), status(architecture.trim(), load.without))?;
     // What the administrator set about proxies and certificates. Not the rest: hooks of the system's apt empty
     // the system's caches.
     let acquire = output(Command::new("apt-config").arg("dump"))?;
@@ -102,19 +107,20 @@ fn download(private: &Path) -> Result<PathBuf> {
     };
     // A source of somebody else that does not answer is no reason to stop: the next step says what is missing.
     let updated = output(apt().args(["update", "--quiet"]));
-    let downloaded = output(apt().args(["install", "--download-only", "--quiet"]).args(packages()));
+    let downloaded =
+        output(apt().args(["install", "--download-only", "--quiet"]).args(load.packages));
     if let Err(error) = downloaded {
         let update = updated.err().map(|error| format!("\n{error:#}")).unwrap_or_default();
-        bail!("the packages of the game servers cannot be had: {error:#}{update}");
+        bail!("packages of Debian cannot be had: {error:#}{update}");
     }
     Ok(archives)
 }
 
 /// The state of a system that has nothing but what is not to be brought. Depends on nothing itself, so the real
 /// system's state, broken or not, does not matter.
-fn status(architecture: &str) -> String {
+fn status(architecture: &str, without: &[&str]) -> String {
     let mut status = String::new();
-    for package in FROM_THE_SYSTEM.iter().chain(NOT_BROUGHT) {
+    for package in FROM_THE_SYSTEM.iter().chain(without) {
         let stanza = format!(
             "Package: {package}\nStatus: install ok installed\nArchitecture: {architecture}\n\
              Multi-Arch: same\nVersion: 999:0\nMaintainer: nobody\nDescription: not brought\n\n"
@@ -169,40 +175,11 @@ fn unpack(archives: &Path, root: &Path) -> Result<BTreeMap<String, String>> {
     Ok(versions)
 }
 
-/// Leads the programs to their data, which are not where they were told when they were built.
-#[cfg(unix)]
-fn put_right(root: &Path) -> Result<()> {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
-    for (link, to) in LINKS {
-        let link = root.join(link);
-        fs::create_dir_all(link.parent().context("a link stands in a folder")?)?;
-        symlink(to, &link).with_context(|| format!("cannot make {}", link.display()))?;
-    }
-    for (file, text) in FILES {
-        let file = root.join(file);
-        fs::create_dir_all(file.parent().context("a file stands in a folder")?)?;
-        fs::write(&file, text)?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn put_right(_root: &Path) -> Result<()> {
-    bail!("game servers of Debian run on Linux")
-}
-
 /// Runs a program of Debian to its end and returns what it printed.
 fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let Output { status, stdout, stderr } = command.output().with_context(|| {
-        format!(
-            "`{program}` cannot be run: the game servers of the tests come from Debian's archive \
-             (elsewhere, describe your own in a file like target/games/games.json and name it in {})",
-            super::VARIABLE
-        )
-    })?;
+    let Output { status, stdout, stderr } =
+        command.output().with_context(|| format!("`{program}` of Debian cannot be run"))?;
     let (said, complained) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     ensure!(status.success(), "{program} failed with {status}: {}", complained.trim());
     Ok(said.into_owned())
