@@ -8,27 +8,42 @@ use anyhow::Result;
 use crate::counts::Tally;
 use crate::place::{Place, setting};
 use crate::stream::{self, Show};
-use crate::{deny, test};
+use crate::{deny, test, windows};
 
-/// How one step ended.
+/// How a step ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    Passed,
+    Failed,
+    /// What it needs cannot be had here; it has said what.
+    Skipped,
+}
+
+impl End {
+    /// Of what could be tried.
+    pub(crate) fn of(passed: bool) -> End {
+        if passed { End::Passed } else { End::Failed }
+    }
+}
+
 struct Step {
     name: &'static str,
-    passed: bool,
+    end: End,
     took: Duration,
 }
 
 /// Runs all steps. Whether all of them passed.
 pub(crate) fn run(place: &Place) -> Result<bool> {
     let mut steps = Vec::new();
-    let mut step = |name: &'static str, run: &mut dyn FnMut() -> Result<bool>| {
+    let mut step = |name: &'static str, run: &mut dyn FnMut() -> Result<End>| {
         println!("== {name}");
         let begin = Instant::now();
         // A step that could not be done has not passed; the next ones may still tell something.
-        let passed = run().unwrap_or_else(|error| {
+        let end = run().unwrap_or_else(|error| {
             println!("{name}: {error:#}");
-            false
+            End::Failed
         });
-        steps.push(Step { name, passed, took: begin.elapsed() });
+        steps.push(Step { name, end, took: begin.elapsed() });
     };
 
     step("lock file", &mut || {
@@ -36,30 +51,31 @@ pub(crate) fn run(place: &Place) -> Result<bool> {
         cargo(place, "lockfile", &arguments, |line| {
             if line.starts_with('{') { Show::No } else { Show::Yes }
         })
+        .map(End::of)
     });
     // The fuzz targets are a workspace of their own, so each question is asked twice.
     let fuzz = ["--manifest-path", "fuzz/Cargo.toml"];
     step("format", &mut || {
         let ours = cargo(place, "fmt", &["fmt", "--all", "--check"], |_| Show::Yes)?;
         let arguments = ["fmt", fuzz[0], fuzz[1], "--check"];
-        Ok(cargo(place, "fmt-fuzz", &arguments, |_| Show::Yes)? && ours)
+        Ok(End::of(cargo(place, "fmt-fuzz", &arguments, |_| Show::Yes)? && ours))
     });
     step("lints", &mut || {
         let arguments =
             ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
-        cargo(place, "clippy", &arguments, |_| Show::Yes)
+        cargo(place, "clippy", &arguments, |_| Show::Yes).map(End::of)
     });
-    step("dependencies", &mut || deny::run(place));
+    step("dependencies", &mut || deny::run(place).map(End::of));
     let mut tally = Tally::default();
     step("tests", &mut || {
         tally = test::run(place)?;
         println!("{tally}");
-        Ok(tally.is_green())
+        Ok(End::of(tally.is_green()))
     });
     step("documentation", &mut || {
         let mut command = place.cargo();
         command.args(["doc", "--workspace", "--no-deps", "--locked"]).env("RUSTDOCFLAGS", flags());
-        stream::run(place, "doc", &mut command, |_| Show::Yes)
+        stream::run(place, "doc", &mut command, |_| Show::Yes).map(End::of)
     });
 
     step("fuzz targets", &mut || {
@@ -67,19 +83,21 @@ pub(crate) fn run(place: &Place) -> Result<bool> {
         command
             .args(["check", fuzz[0], fuzz[1]])
             .env("CARGO_TARGET_DIR", place.target.join("fuzz"));
-        stream::run(place, "fuzz", &mut command, |_| Show::Yes)
+        stream::run(place, "fuzz", &mut command, |_| Show::Yes).map(End::of)
     });
+    step("windows", &mut || windows::run(place));
 
     println!("== result");
-    for Step { name, passed, took } in &steps {
-        println!(
-            "{:<7} {name} ({:.1} s)",
-            if *passed { "ok" } else { "FAILED" },
-            took.as_secs_f64()
-        );
+    for Step { name, end, took } in &steps {
+        let end = match end {
+            End::Passed => "ok",
+            End::Failed => "FAILED",
+            End::Skipped => "SKIPPED",
+        };
+        println!("{end:<7} {name} ({:.1} s)", took.as_secs_f64());
     }
     println!("{tally}");
-    Ok(steps.iter().all(|step| step.passed))
+    Ok(steps.iter().all(|step| step.end != End::Failed))
 }
 
 fn cargo(

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::place::{Place, setting};
+use crate::platform::link_folder;
 use crate::stream::{self, Show};
 
 /// The newest that Rust 1.95 builds; checked against the whole tree when it was chosen.
@@ -100,16 +101,6 @@ fn config_with_database(place: &Place, database: &Path) -> Result<PathBuf> {
     let path = place.scratch().join("deny.toml");
     std::fs::write(&path, with_database(&config, &parent))?;
     Ok(path)
-}
-
-#[cfg(unix)]
-fn link_folder(folder: &Path, link: &Path) -> std::io::Result<()> {
-    std::os::unix::fs::symlink(folder, link)
-}
-
-#[cfg(windows)]
-fn link_folder(folder: &Path, link: &Path) -> std::io::Result<()> {
-    std::os::windows::fs::symlink_dir(folder, link)
 }
 
 /// The `[advisories]` table gets the folder as its first entry.

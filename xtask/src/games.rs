@@ -2,7 +2,6 @@
 //! without root and without touching the system. Ends with a file that says how each is started; tests find it by
 //! the variable [`VARIABLE`]. Knows nothing of the tests.
 
-mod apt;
 mod catalogue;
 mod monitors;
 
@@ -12,9 +11,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use self::apt::Bundle;
 use self::catalogue::{End, Game};
 pub(crate) use self::monitors::prepare as prepare_monitors;
+use crate::apt::{self, Bundle};
 use crate::clients;
 use crate::place::{Place, setting};
 use crate::tools;

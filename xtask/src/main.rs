@@ -7,20 +7,24 @@
     reason = "a command line tool for developers"
 )]
 
+mod apt;
 mod ci;
 mod clients;
 mod counts;
 mod deny;
 mod games;
 mod place;
+mod platform;
 mod stream;
 mod test;
 mod tools;
+mod windows;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
+use crate::ci::End;
 use crate::place::Place;
 
 const HELP: &str = "\
@@ -33,7 +37,8 @@ cargo xtask COMMAND
           (a part of `test`)
   monitors
           the same for the monitors that ours is measured beside (docs/operations/ward-benchmark.md)
-  ci      the whole gate: format, lints, dependencies, `test`, documentation, fuzz targets
+  windows whether everything compiles for Windows; skipped where the target or a compiler cannot be had
+  ci      the whole gate: format, lints, dependencies, `test`, documentation, fuzz targets, `windows`
 
 Everything that was printed by the programs it runs is kept in target/xtask/*.log.
 Settings from the environment: CARGO_TARGET_DIR, ADVISORY_DB (folder with a clone of the
@@ -70,6 +75,7 @@ fn run(arguments: Vec<String>) -> Result<bool> {
             println!("{}", games::prepare(&Place::find()?)?.display());
             Ok(true)
         }
+        ["windows"] => Ok(windows::run(&Place::find()?)? != End::Failed),
         ["monitors"] => {
             println!("{}", games::prepare_monitors(&Place::find()?)?.display());
             Ok(true)

@@ -9,6 +9,7 @@ use naru_wire::bridge::SigningKey;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BridgeKey, Config, read_secret_file};
+use crate::platform;
 
 /// The file in the data folder that holds a key pair of our own making.
 pub(crate) const KEY_FILE: &str = "bridge.key";
@@ -96,12 +97,7 @@ fn random_word() -> String {
 /// Creates a file that only its owner may read. Fails if it exists.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
-    }
+    platform::for_owner(options.write(true).create_new(true));
     let written = options.open(path).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()

@@ -9,6 +9,7 @@ mod emulation;
 mod keys;
 mod logs;
 mod operate;
+mod platform;
 mod rooms;
 mod serve;
 mod serve_wards;

@@ -35,7 +35,8 @@ use crate::chat::ChatDoors;
 use crate::config::{self, ApprovalPolicy, Config, Namespace, Processing, Sources};
 use crate::control::PolicyControl;
 use crate::logs::LogPolicy;
-use crate::signals::{self, Signals};
+use crate::platform::{self, Signals};
+use crate::signals;
 use crate::stomp::{self, StompService};
 use crate::wards::{self, WardService};
 use crate::{chat, keys, rooms, serve_wards, service};
@@ -413,13 +414,7 @@ pub(crate) fn drain_timeout(config: &Config) -> Duration {
 
 pub(crate) fn make_private_folder(path: &Path) -> anyhow::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o750);
-    }
-    builder.create(path).with_context(|| {
+    platform::for_owner_and_group(builder.recursive(true)).create(path).with_context(|| {
         format!("cannot make the data folder {} (set another with --data-dir)", path.display())
     })
 }

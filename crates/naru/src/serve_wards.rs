@@ -20,7 +20,8 @@ use tracing::{info, warn};
 use crate::config::{Config, Sources};
 use crate::control::PolicyControl;
 use crate::logs::LogPolicy;
-use crate::signals::{self, Signals};
+use crate::platform::Signals;
+use crate::signals;
 use crate::wards::{self, WardService};
 use crate::{serve, service};
 

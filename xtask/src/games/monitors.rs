@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::apt::{self, Bundle};
 use super::{FORM, lock, write};
+use crate::apt::{self, Bundle};
 use crate::place::Place;
 
 const NODE_EXPORTER: &str = "prometheus-node-exporter";

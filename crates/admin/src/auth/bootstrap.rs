@@ -1,6 +1,7 @@
 //! What a first start leaves behind: an admin account with a random password, and a token file by which
 //! the command line on the same machine may do everything.
 
+use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -128,6 +129,18 @@ async fn first_account(ports: &Ports, now: Timestamp) -> Result<Option<String>, 
     Ok(Some(password))
 }
 
+/// The file will be its owner's alone.
+#[cfg(unix)]
+fn for_owner(options: &mut OpenOptions) -> &mut OpenOptions {
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600)
+}
+
+/// The file will have the rights of its folder.
+#[cfg(not(unix))]
+fn for_owner(options: &mut OpenOptions) -> &mut OpenOptions {
+    options
+}
+
 /// Writes next to the file and renames, so that no reader ever sees half a token, and so that the file
 /// is never open to others, not even for a moment.
 fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
@@ -139,14 +152,8 @@ fn write_secret(path: &Path, secret: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
         Err(error) => return Err(error),
     }
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600);
-    }
-    let mut file = options.open(&beside)?;
+    let mut options = OpenOptions::new();
+    let mut file = for_owner(options.write(true).create_new(true)).open(&beside)?;
     writeln!(file, "{secret}")?;
     file.sync_all()?;
     std::fs::rename(&beside, path)

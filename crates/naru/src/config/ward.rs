@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use super::check::Found;
 use super::model::Config;
+use crate::platform;
 
 /// The lists of tables, as they are written.
 const LISTS: [&str; 2] = ["ward", "notifier"];
@@ -19,21 +20,9 @@ const LISTS: [&str; 2] = ["ward", "notifier"];
 pub(crate) fn surroundings(config: &Config) -> Surroundings {
     Surroundings {
         platform: Platform::here(),
-        is_root: is_root(),
+        is_root: platform::is_root(),
         wards_dir: config.data_dir.join("wards"),
     }
-}
-
-/// The kernel shows the folder of a process as owned by its effective user.
-#[cfg(unix)]
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
-}
-
-#[cfg(not(unix))]
-fn is_root() -> bool {
-    false
 }
 
 /// What is well-formed and still wrong.

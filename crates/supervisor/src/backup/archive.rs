@@ -4,6 +4,8 @@
 
 use std::io::{self, Read, Write};
 
+use crate::host;
+
 /// The unit of tar.
 const BLOCK: usize = 512;
 /// The longest path or link that is read or written (Linux has 4,096).
@@ -63,8 +65,7 @@ pub struct Entry {
 /// Whether every part of a path is a plain name.
 pub(super) fn is_inside(path: &[u8]) -> bool {
     let plain = |part: &[u8]| {
-        // On Windows a backslash separates, too, and a colon names a drive or a stream.
-        let is_safe = !cfg!(windows) || !part.iter().any(|byte| matches!(byte, b'\\' | b':'));
+        let is_safe = !part.iter().any(|byte| host::NOT_IN_NAMES.contains(byte));
         !part.is_empty() && part != b"." && part != b".." && is_safe
     };
     path.len() <= NAME_BYTES_MAX

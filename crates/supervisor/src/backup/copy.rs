@@ -17,6 +17,7 @@ use super::pick::Selection;
 use super::shelf::{self, About};
 use super::verify::{MANIFEST, manifest_line, verify};
 use super::{BackupError, FILES_MAX, Pace, Progress, SLICE_BYTES, Surroundings, hex, sync_folder};
+use crate::host;
 use crate::model::WardName;
 
 /// What is backed up, and where to.
@@ -368,7 +369,11 @@ impl Copy<'_> {
         self.put(|out| pad(out, size))?;
         let after = file.metadata().map_err(BackupError::io(&found.path))?;
         let hash = hash.finalize().into();
-        Ok(if is_same(before, &after) { Reading::Steady(hash) } else { Reading::Unsteady(hash) })
+        Ok(if host::is_unchanged(before, &after) {
+            Reading::Steady(hash)
+        } else {
+            Reading::Unsteady(hash)
+        })
     }
 
     fn look_at_space(&mut self) -> Result<(), BackupError> {
@@ -459,33 +464,9 @@ fn open(path: &Path) -> Result<Option<(File, Metadata)>, BackupError> {
     }
 }
 
-#[cfg(unix)]
-fn is_same(before: &Metadata, after: &Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let marks = |m: &Metadata| (m.len(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec());
-    marks(before) == marks(after)
-}
-
-#[cfg(not(unix))]
-fn is_same(before: &Metadata, after: &Metadata) -> bool {
-    let marks = |m: &Metadata| (m.len(), m.modified().ok());
-    marks(before) == marks(after)
-}
-
 fn entry(found: &Found, kind: EntryKind) -> Entry {
     let path = [b"data/", &found.inside[..]].concat();
     let since = found.metadata.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    let (mode, owner) = rights(&found.metadata);
+    let (mode, owner) = host::rights(&found.metadata);
     Entry { path, kind, mode, owner, changed: since.map_or(0, |since| since.as_secs()) }
-}
-
-#[cfg(unix)]
-fn rights(metadata: &Metadata) -> (u32, (u32, u32)) {
-    use std::os::unix::fs::MetadataExt as _;
-    (metadata.mode() & 0o777, (metadata.uid(), metadata.gid()))
-}
-
-#[cfg(not(unix))]
-fn rights(metadata: &Metadata) -> (u32, (u32, u32)) {
-    (if metadata.is_dir() { 0o755 } else { 0o644 }, (0, 0))
 }

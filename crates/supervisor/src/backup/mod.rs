@@ -22,6 +22,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::host;
+
 pub use archive::{ArchiveError, Entry, EntryKind, Reader};
 pub use copy::{Backup, BackupOptions, back_up};
 pub use pick::{Pattern, PatternError, Selection};
@@ -172,13 +174,8 @@ impl Pace<'_> {
     }
 }
 
-/// Makes a folder's entries durable. Where folders cannot be opened, the system does so by itself.
 fn sync_folder(folder: &Path) -> Result<(), BackupError> {
-    if cfg!(unix) {
-        let opened = std::fs::File::open(folder).and_then(|folder| folder.sync_all());
-        opened.map_err(BackupError::io(folder))?;
-    }
-    Ok(())
+    host::sync_folder(folder).map_err(BackupError::io(folder))
 }
 
 fn hex(bytes: &[u8]) -> String {

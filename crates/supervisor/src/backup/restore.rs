@@ -5,7 +5,7 @@
 //! Against archives that somebody prepared: paths are checked by the reader, files are only ever created and
 //! never opened, links are made last, so that nothing is written through one.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,6 +16,7 @@ use super::pick::Selection;
 use super::shelf::{About, archive_path, is_name};
 use super::verify::{Sink, read_archive};
 use super::{BackupError, FILES_MAX, Surroundings, sync_folder};
+use crate::host;
 
 /// A restore that worked.
 #[derive(Debug)]
@@ -200,12 +201,12 @@ fn unpack(
     read_archive(&archive, about, options.bytes_per_second, surroundings, &mut sink)?;
     let Unpacking { folders, links, .. } = sink;
     for (path, target) in &links {
-        make_link(path, target)?;
+        host::make_link(path, target).map_err(BackupError::io(path))?;
     }
     // From the inside, since making what is in a folder changes its time, and its rights may forbid that.
     for (path, entry) in folders.iter().rev() {
         sync_folder(path)?;
-        let folder = File::open(path).map_err(BackupError::io(path))?;
+        let folder = host::open_folder(path).map_err(BackupError::io(path))?;
         dress(&folder, entry).map_err(BackupError::io(path))?;
     }
     if about.selection.include.is_empty() {
@@ -229,7 +230,7 @@ impl Sink for Unpacking<'_> {
         if !include.is_empty() && !include.iter().any(belongs) {
             return Err(place("the archive holds what it was not made of"));
         }
-        let path = to_path(inside).ok_or_else(|| place("a name cannot be one here"))?;
+        let path = host::path_of(inside).ok_or_else(|| place("a name cannot be one here"))?;
         let path = self.staging.join(path);
         // All folders in it are ours: links are made last.
         if let Some(parent) = path.parent() {
@@ -261,75 +262,20 @@ impl Sink for Unpacking<'_> {
 /// Gives a file its time, its owner if we may, and its rights; never those to run as somebody else.
 fn dress(file: &File, entry: &Entry) -> io::Result<()> {
     let changed = UNIX_EPOCH.checked_add(Duration::from_secs(entry.changed)).unwrap_or(UNIX_EPOCH);
-    if cfg!(unix) {
-        own(file, entry)?;
-        file.set_modified(changed)?;
-    } else if matches!(entry.kind, EntryKind::File(_)) {
-        file.set_modified(changed)?;
-    }
-    Ok(())
-}
-
-#[cfg(unix)]
-fn own(file: &File, entry: &Entry) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
-    let found = file.metadata()?;
-    if (found.uid(), found.gid()) != entry.owner {
-        match fchown(file, Some(entry.owner.0), Some(entry.owner.1)) {
-            // Only root may give files away; everybody else gets back what is theirs.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            result => result?,
-        }
-    }
-    file.set_permissions(std::fs::Permissions::from_mode(entry.mode & 0o777))
-}
-
-#[cfg(not(unix))]
-fn own(_file: &File, _entry: &Entry) -> io::Result<()> {
-    Ok(())
+    host::set_rights(file, entry.mode, entry.owner)?;
+    file.set_modified(changed)
 }
 
 /// The new folder gets the rights and the owner of the old one, as far as possible.
 fn keep_rights(old: &Path, new: &Path) {
     if let Ok(found) = std::fs::metadata(old) {
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::{MetadataExt as _, chown};
-            drop(chown(new, Some(found.uid()), Some(found.gid())));
-        }
+        drop(host::give_as(new, &found));
         drop(std::fs::set_permissions(new, found.permissions()));
     }
 }
 
 fn private_folder(path: &Path) -> Result<(), BackupError> {
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path).map_err(BackupError::io(path))
-}
-
-#[cfg(unix)]
-fn to_path(inside: &[u8]) -> Option<PathBuf> {
-    use std::os::unix::ffi::OsStrExt as _;
-    Some(PathBuf::from(std::ffi::OsStr::from_bytes(inside)))
-}
-
-#[cfg(not(unix))]
-fn to_path(inside: &[u8]) -> Option<PathBuf> {
-    std::str::from_utf8(inside).ok().map(PathBuf::from)
-}
-
-#[cfg(unix)]
-fn make_link(path: &Path, target: &[u8]) -> Result<(), BackupError> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let target = std::ffi::OsStr::from_bytes(target);
-    std::os::unix::fs::symlink(target, path).map_err(BackupError::io(path))
-}
-
-#[cfg(not(unix))]
-fn make_link(_path: &Path, _target: &[u8]) -> Result<(), BackupError> {
-    // Making links takes a right there that servers rarely have, and games do not use them.
-    Ok(())
+    host::make_private_folder(path).map_err(BackupError::io(path))
 }
 
 /// Puts the new state in place of the old one.

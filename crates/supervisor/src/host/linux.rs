@@ -1,5 +1,6 @@
 //! Linux: what `/proc`, pidfds, cgroups and pressure files tell and take.
 
+mod files;
 mod group;
 mod pressure;
 mod priority;
@@ -18,6 +19,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::{HostError, Memory, Transport};
 
+pub use files::{
+    NOT_IN_NAMES, give_as, is_unchanged, make_link, make_private_folder, open_folder, path_of,
+    rights, set_rights, sync_folder,
+};
 pub use group::{Group, group_parent};
 pub use pressure::Pressure;
 pub use priority::{favour, lower_own_session, lower_own_thread, take_limits, take_priority};

@@ -20,10 +20,11 @@ use linux as os;
 use windows as os;
 
 pub use os::{
-    Group, Handle, Pressure, Watch, catches, descendants, favour, file_number, find, free_bytes,
-    give_back, give_to, group_parent, identify, is_alive, kill_tree, length_and_space,
-    lower_own_session, lower_own_thread, machine_oom_kills, memory, next_data, port_is_free,
-    principal, signal_tree, state, take_limits, take_priority,
+    Group, Handle, NOT_IN_NAMES, Pressure, Watch, catches, descendants, favour, file_number, find,
+    free_bytes, give_as, give_back, give_to, group_parent, identify, is_alive, is_unchanged,
+    kill_tree, length_and_space, lower_own_session, lower_own_thread, machine_oom_kills, make_link,
+    make_private_folder, memory, next_data, open_folder, path_of, port_is_free, principal, rights,
+    set_rights, signal_tree, state, sync_folder, take_limits, take_priority,
 };
 
 /// Why the system did not do what was asked.

@@ -1,5 +1,7 @@
 //! Windows, as far as safe libraries go. What is missing says what it would need; nothing here was run on Windows.
 
+mod files;
+
 use std::fs::{File, Metadata};
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -12,6 +14,11 @@ use super::{
     Find, Found, GroupLimits, HostError, Limits, Memory, Priority, Refused, Resource, Transport,
 };
 use crate::model::ProcessId;
+
+pub use files::{
+    NOT_IN_NAMES, give_as, is_unchanged, make_link, make_private_folder, open_folder, path_of,
+    rights, set_rights, sync_folder,
+};
 
 fn system() -> Result<System, HostError> {
     System::new().map_err(|_| HostError::Unsupported("what the system tells of processes"))
@@ -355,7 +362,7 @@ pub fn next_data(_file: &File, offset: u64) -> io::Result<u64> {
 
 /// How many bytes may still be written to the file system of this folder.
 pub fn free_bytes(folder: &Path) -> io::Result<u64> {
-    let disks = sysinfo::Disks::new_with_refreshed_list();
+    let disks = sysinfo::Disks::new_with_refreshed_list().map_err(io::Error::other)?;
     let folder = folder.canonicalize()?;
     let below = disks.iter().filter(|disk| folder.starts_with(disk.mount_point()));
     let disk = below.max_by_key(|disk| disk.mount_point().as_os_str().len());

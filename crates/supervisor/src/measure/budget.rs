@@ -4,6 +4,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use super::linux::own_counters;
+#[cfg(not(target_os = "linux"))]
+use super::portable::own_counters;
 use super::sample::{SamplerSettings, to_f64};
 
 /// Our own counters at some moment. All but memory only rise.
@@ -35,10 +39,7 @@ impl OwnMeter {
     /// Reads them now: some small files, for once a minute. Blocks for well below a millisecond.
     #[must_use]
     pub fn read(self, transactions: u64) -> OwnCounters {
-        #[cfg(target_os = "linux")]
-        let counters = super::linux::own_counters(self == OwnMeter::Thread);
-        #[cfg(not(target_os = "linux"))]
-        let counters = super::portable::own_counters(self == OwnMeter::Thread);
+        let counters = own_counters(self == OwnMeter::Thread);
         match self {
             OwnMeter::Process => OwnCounters { transactions, ..counters },
             OwnMeter::Thread => {

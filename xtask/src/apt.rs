@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::platform::{let_run, link_file};
 use anyhow::{Context, Result, bail, ensure};
 
 /// Taken from the system, whose loader they belong to: another C library under it would not start.
@@ -18,20 +19,20 @@ const RECIPE: u32 = 1;
 const VERSIONS: &str = "versions.json";
 
 /// What is brought together.
-pub(super) struct Bundle {
+pub(crate) struct Bundle {
     /// What is said while it is being brought.
-    pub(super) about: &'static str,
-    pub(super) packages: Vec<&'static str>,
+    pub(crate) about: &'static str,
+    pub(crate) packages: Vec<&'static str>,
     /// Not brought, though others depend on them.
-    pub(super) not_brought: &'static [&'static str],
+    pub(crate) not_brought: &'static [&'static str],
     /// Path below the root, and what it points to.
-    pub(super) links: &'static [(&'static str, &'static str)],
+    pub(crate) links: &'static [(&'static str, &'static str)],
     /// Files of ours below the root; all of them may be executed.
-    pub(super) files: &'static [(&'static str, &'static str)],
+    pub(crate) files: &'static [(&'static str, &'static str)],
 }
 
 /// Unpacks all packages of the bundle below `folder` unless that was done before. Returns their root.
-pub(super) fn bring(bundle: &Bundle, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn bring(bundle: &Bundle, folder: &Path) -> Result<PathBuf> {
     let root = folder.join("root");
     let stamp = folder.join("brought");
     let wanted = wanted(bundle);
@@ -57,7 +58,7 @@ pub(super) fn bring(bundle: &Bundle, folder: &Path) -> Result<PathBuf> {
 }
 
 /// The folders of libraries, as `LD_LIBRARY_PATH` wants them.
-pub(super) fn library_path(root: &Path) -> Result<String> {
+pub(crate) fn library_path(root: &Path) -> Result<String> {
     let mut folders = Vec::new();
     for parent in ["usr/lib", "lib"].map(|parent| root.join(parent)) {
         for entry in parent.read_dir().into_iter().flatten() {
@@ -71,7 +72,7 @@ pub(super) fn library_path(root: &Path) -> Result<String> {
 }
 
 /// The version of a package that was unpacked.
-pub(super) fn version(root: &Path, package: &str) -> Result<String> {
+pub(crate) fn version(root: &Path, package: &str) -> Result<String> {
     let versions = fs::read_to_string(root.join(VERSIONS))?;
     let mut versions: BTreeMap<String, String> = serde_json::from_str(&versions)?;
     versions.remove(package).with_context(|| format!("package {package} was not brought"))
@@ -177,27 +178,20 @@ fn unpack(archives: &Path, root: &Path) -> Result<BTreeMap<String, String>> {
 }
 
 /// Leads the programs to their data, which are not where they were told when they were built.
-#[cfg(unix)]
 fn put_right(bundle: &Bundle, root: &Path) -> Result<()> {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
-
     for (link, to) in bundle.links {
         let link = root.join(link);
         fs::create_dir_all(link.parent().context("a link stands in a folder")?)?;
-        symlink(to, &link).with_context(|| format!("cannot make {}", link.display()))?;
+        link_file(Path::new(to), &link)
+            .with_context(|| format!("cannot make {}", link.display()))?;
     }
     for (file, text) in bundle.files {
         let file = root.join(file);
         fs::create_dir_all(file.parent().context("a file stands in a folder")?)?;
         fs::write(&file, text)?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
+        let_run(&file)?;
     }
     Ok(())
-}
-
-#[cfg(not(unix))]
-fn put_right(_bundle: &Bundle, _root: &Path) -> Result<()> {
-    bail!("game servers of Debian run on Linux")
 }
 
 /// Runs a program of Debian to its end and returns what it printed.
@@ -207,7 +201,7 @@ fn output(command: &mut Command) -> Result<String> {
         format!(
             "`{program}` cannot be run: game servers and monitors come from Debian's archive \
              (elsewhere, describe your own game servers in a file like target/games/games.json and name it in {})",
-            super::VARIABLE
+            crate::games::VARIABLE
         )
     })?;
     let (said, complained) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
