@@ -220,7 +220,7 @@ impl Learner {
         self.masked_until = None;
         self.judge_levels(now, &seen, &mut changes);
         self.judge_memory(now, minutes, seen.lowest_memory, &mut changes);
-        self.judge_players(now, &mut changes);
+        self.judge_players(now, minutes, &mut changes);
         self.accept(now, &mut changes);
         self.remember(now, minutes);
         changes
@@ -439,9 +439,14 @@ impl Learner {
         }
     }
 
-    fn judge_players(&mut self, now: Timestamp, changes: &mut Vec<AlertChange>) {
+    fn judge_players(&mut self, now: Timestamp, minutes: u32, changes: &mut Vec<AlertChange>) {
         let players = self.seen[Series::Players.index()];
         if !players.is_finite() {
+            return;
+        }
+        if minutes > 2 {
+            // A coarse recording: who left within ten minutes did not leave at once.
+            self.players_recent = [super::robust::narrow(players); MINUTES_OF_PLAYERS];
             return;
         }
         let before = self.players_recent.iter().fold(0.0_f32, |most, players| most.max(*players));

@@ -18,7 +18,7 @@ const LEARNED_S: f64 = 6.3 * DAY_S;
 fn learned() -> &'static [Ward] {
     static WARDS: std::sync::LazyLock<Vec<Ward>> = std::sync::LazyLock::new(|| {
         let ward = |kind| {
-            let mut ward = Ward::new(kind, 3, STEP_S);
+            let mut ward = Ward::new(kind, 2, STEP_S);
             ward.game.short_bursts(45.0);
             ward.run_until(LEARNED_S);
             ward
