@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use naru_domain::Timestamp;
+use naru_supervisor::learn::{LearnSettings, Learner, Mark, MinuteAggregate, Sample};
 use naru_supervisor::measure::{
     Block, BlockBuilder, Pending, PendingSettings, Reading, Recorder, Sampler, SamplerSettings,
     Series, Values, Window, Windows,
@@ -102,5 +103,53 @@ fn figures(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, tick, figures);
+/// A ward that is known for a week, with saves every five minutes: its samples, its minutes, and what a minute takes
+/// at most, while baselines are fitted.
+fn learning(c: &mut Criterion) {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut learner = Learner::new(LearnSettings::default());
+    let mut at = Timestamp(1_767_571_200_000);
+    drop(learner.mark(at, Mark::Started));
+    let sample = |second: i64| {
+        let wave = u32::try_from(second.unsigned_abs() / 600 % 20).unwrap_or(0);
+        Sample {
+            elapsed: SECOND,
+            cpu_cores: Some(0.5 + 0.01 * u16::try_from(wave).map_or(0.0, f32::from)),
+            rss_bytes: Some(4_000_000_000 + 20_000_000 * u64::from(wave)),
+            write_bytes: Some(if second % 300 < 5 { 9_000_000 } else { 2_000 }),
+            tick_ms: Some(9.0),
+            tick_rate: Some(20.0),
+            players: Some(wave),
+        }
+    };
+    let (mut second, mut longest, mut spent) = (0, Duration::ZERO, Duration::ZERO);
+    for _ in 0..7 * 1_440 {
+        for _ in 0..6 {
+            second += 10;
+            at = at.plus(10 * SECOND);
+            learner.sample(at, &Sample { elapsed: 10 * SECOND, ..sample(second) });
+        }
+        let began = Instant::now();
+        drop(black_box(learner.minute(at, &MinuteAggregate::default())));
+        (longest, spent) = (longest.max(began.elapsed()), spent + began.elapsed());
+    }
+    println!("learning: {:?} a minute, {longest:?} the longest of a week", spent / (7 * 1_440));
+    c.bench_function("learn from a sample", |bench| {
+        bench.iter(|| {
+            second += 1;
+            at = at.plus(SECOND);
+            black_box(learner.sample(at, &sample(second)))
+        });
+    });
+    c.bench_function("learn from a minute of one sample", |bench| {
+        bench.iter(|| {
+            second += 60;
+            at = at.plus(60 * SECOND);
+            learner.sample(at, &Sample { elapsed: 60 * SECOND, ..sample(second) });
+            black_box(learner.minute(at, &MinuteAggregate::default()))
+        });
+    });
+}
+
+criterion_group!(benches, tick, figures, learning);
 criterion_main!(benches);

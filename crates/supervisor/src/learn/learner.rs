@@ -9,6 +9,7 @@ use super::baseline::{Baseline, LAGS_MIN, Players, QUARTERS_NEEDED};
 use super::desk::{Desk, Ending};
 use super::habit::Habit;
 use super::history::{History, QUARTER_MS, slot};
+use super::leak::LeakWatch;
 use super::level::{Deviation, RULES, Rule, Verdict, Watch};
 use super::minute::{Minute, Seen};
 use super::saves::{SaveCycle, SaveSchedule};
@@ -61,6 +62,7 @@ pub struct Learner {
     pub(super) history: History,
     pub(super) watches: [Watch; RULES.len()],
     pub(super) trend: MemoryTrend,
+    pub(super) leak: LeakWatch,
     pub(super) gone_habit: Habit,
     pub(super) started_at: Option<Timestamp>,
     baselines: [Option<Box<Baseline>>; SERIES_COUNT],
@@ -78,7 +80,6 @@ pub struct Learner {
     crowded: bool,
     stalled_minutes: u32,
     leak_calm_minutes: u32,
-    leak_bar: f64,
 }
 
 impl Learner {
@@ -90,6 +91,7 @@ impl Learner {
             history: History::new(),
             watches: std::array::from_fn(|_| Watch::new()),
             trend: MemoryTrend::new(),
+            leak: LeakWatch::new(),
             gone_habit: Habit::default(),
             started_at: None,
             baselines: Default::default(),
@@ -106,8 +108,14 @@ impl Learner {
             crowded: false,
             stalled_minutes: 0,
             leak_calm_minutes: 0,
-            leak_bar: 0.0,
         }
+    }
+
+    /// How much memory must grow beyond what is usual, as a share of it, to be told as a leak: what this ward's own
+    /// swings allow. None while too little is known.
+    #[must_use]
+    pub fn leak_bar(&self) -> Option<f64> {
+        self.leak.bar()
     }
 
     /// What is known of saves.
@@ -131,6 +139,7 @@ impl Learner {
             + self.saves.memory_bytes()
             + self.history.memory_bytes()
             + self.trend.memory_bytes()
+            + self.leak.memory_bytes()
             + baselines
             + watches
     }
@@ -177,6 +186,7 @@ impl Learner {
     fn restarted(&mut self, now: Timestamp, changes: &mut Vec<AlertChange>) {
         self.saves.out_of_step();
         self.trend.restart();
+        self.leak.restart();
         self.interrupt();
         for kind in AlertKind::ALL {
             self.desk.close(now, kind, Ending::Restart, changes);
@@ -201,13 +211,16 @@ impl Learner {
         self.saves.search(now);
         self.judge_thresholds(now, aggregate, &mut changes);
         if self.masked_until.is_some_and(|until| now < until) {
-            (0..minutes).for_each(|_| self.trend.push(f64::NAN, f64::NAN));
+            (0..minutes).for_each(|_| {
+                self.trend.push(f64::NAN, f64::NAN);
+                self.leak.push(f64::NAN, f64::NAN, self.players[0]);
+            });
             return changes;
         }
         self.masked_until = None;
         self.judge_levels(now, &seen, &mut changes);
-        self.judge_memory(now, minutes, &mut changes);
-        self.judge_players(now, &mut changes);
+        self.judge_memory(now, minutes, seen.lowest_memory, &mut changes);
+        self.judge_players(now, minutes, &mut changes);
         self.accept(now, &mut changes);
         self.remember(now, minutes);
         changes
@@ -224,6 +237,7 @@ impl Learner {
             self.interrupt();
             let missing = (passed.as_secs() / 60).min(super::trend::MINUTES as u64);
             (0..missing).for_each(|_| self.trend.push(f64::NAN, f64::NAN));
+            self.leak.restart();
             // A mask in the far future is one of a clock that was wrong.
             self.masked_until = self.masked_until.filter(|until| *until < now.plus(DISTURBED_MAX));
             return 1;
@@ -326,13 +340,17 @@ impl Learner {
         for (at, rule) in RULES.iter().enumerate() {
             let series = rule.kind.series().index();
             let Some(baseline) = &self.baselines[series] else { continue };
-            let (mean, calmest) = (seen.means[series], seen.calmest[series]);
+            let mean = seen.means[series];
             if !mean.is_finite() {
                 continue;
             }
             let usual = baseline.expected(&self.players, slot(now.0.div_euclid(QUARTER_MS)));
-            let mut deviation = deviation(rule, mean, calmest, usual.value, usual.doubt);
+            let mut deviation = deviation(rule, mean, usual.value, usual.doubt);
             deviation.crowded = self.crowded;
+            let sign = if rule.falls { -1.0 } else { 1.0 };
+            deviation.quarters = seen.quarters.map(|quarter| {
+                sign * (quarter[series] - usual.value) / usual.value.max(rule.floor)
+            });
             // A leak explains that memory is high; one alert is enough.
             let explained =
                 rule.kind == AlertKind::MemoryHigh && self.desk.is_open(AlertKind::MemoryLeak);
@@ -350,15 +368,21 @@ impl Learner {
                 Verdict::Between | Verdict::Unusual { .. } => self.desk.hold(rule.kind),
                 Verdict::Usual | Verdict::Unknown => {
                     let closed = self.desk.calm(now, rule.kind, changes);
-                    if let Some(closed) = closed.filter(|closed| closed.passing) {
-                        self.watches[at].learn(day, closed.peak);
+                    if closed.is_some_and(|closed| closed.passing) {
+                        self.watches[at].learn(day);
                     }
                 }
             }
         }
     }
 
-    fn judge_memory(&mut self, now: Timestamp, minutes: u32, changes: &mut Vec<AlertChange>) {
+    fn judge_memory(
+        &mut self,
+        now: Timestamp,
+        minutes: u32,
+        lowest: f64,
+        changes: &mut Vec<AlertChange>,
+    ) {
         let baseline = self.baselines[Series::Memory.index()].as_deref();
         let players =
             baseline.map_or(self.players[0], |baseline| baseline.players_of(&self.players));
@@ -368,16 +392,25 @@ impl Learner {
             doubt: 0.08 * baseline.line.slope.abs() + baseline.line.slope_error,
         });
         let used = self.seen[Series::Memory.index()];
-        (0..minutes).for_each(|_| self.trend.push(used, players));
+        let known = baseline.is_some();
         let (day, age) = (Learner::day(now), self.age_min(now));
         let open = self.desk.is_open(AlertKind::MemoryLeak);
-        let leak = self.trend.judge(effect, age, day, open);
-        if let Some(growth) = leak.filter(|_| baseline.is_some()) {
+        let mut soon = None;
+        for _ in 0..minutes {
+            self.trend.push(used, players);
+            self.leak.push(used, lowest, self.players[0]);
+            soon = self.leak.judge(age, day, open);
+        }
+        let soon = soon.map(Growth::from);
+        let lasting = self.trend.judge(effect, age);
+        if let Some(growth) = soon.or(lasting).filter(|_| known) {
             self.leak_calm_minutes = 0;
-            self.leak_bar = growth.bar;
             self.raise_leak(now, &growth, changes);
         } else if open {
-            self.calm_leak(now, day, age, minutes, changes);
+            self.leak_calm_minutes += minutes;
+            if self.leak_calm_minutes >= LEAK_CALM_MINUTES {
+                self.calm_leak(now, day, age, changes);
+            }
         }
     }
 
@@ -386,11 +419,11 @@ impl Learner {
         let grown = growth.per_hour * growth.level;
         let mut case = self.case(AlertKind::MemoryLeak, grown, growth.bar * growth.level, since);
         // The bar stands for three of them.
-        case.sigma = 3.0 * growth.per_hour / growth.bar;
+        case.sigma = 3.0 * growth.times_bar;
         case.forecast = growth.forecast(self.limit);
         let soon = case.forecast.is_some_and(|forecast| forecast.full_in_s < 3_600.0);
         let severity = if soon { Severity::Critical } else { Severity::Warning };
-        self.raise(now, &case, severity, growth.per_hour, changes);
+        self.raise(now, &case, severity, growth.sum, changes);
     }
 
     fn calm_leak(
@@ -398,24 +431,22 @@ impl Learner {
         now: Timestamp,
         day: u32,
         age: Option<f64>,
-        minutes: u32,
         changes: &mut Vec<AlertChange>,
     ) {
-        let growing =
-            self.trend.growth().is_some_and(|growth| growth.per_hour > self.leak_bar / 2.0);
-        self.leak_calm_minutes = if growing { 0 } else { self.leak_calm_minutes + minutes };
-        if self.leak_calm_minutes >= LEAK_CALM_MINUTES {
-            let kind = AlertKind::MemoryLeak;
-            let closed = self.desk.close(now, kind, Ending::Calm, changes);
-            if let Some(closed) = closed.filter(|closed| closed.passing) {
-                self.trend.learn(closed.peak, age, day);
-            }
+        let closed = self.desk.close(now, AlertKind::MemoryLeak, Ending::Calm, changes);
+        if closed.is_some_and(|closed| closed.passing) {
+            self.leak.learn(age, day);
         }
     }
 
-    fn judge_players(&mut self, now: Timestamp, changes: &mut Vec<AlertChange>) {
+    fn judge_players(&mut self, now: Timestamp, minutes: u32, changes: &mut Vec<AlertChange>) {
         let players = self.seen[Series::Players.index()];
         if !players.is_finite() {
+            return;
+        }
+        if minutes > 2 {
+            // A coarse recording: who left within ten minutes did not leave at once.
+            self.players_recent = [super::robust::narrow(players); MINUTES_OF_PLAYERS];
             return;
         }
         let before = self.players_recent.iter().fold(0.0_f32, |most, players| most.max(*players));
@@ -543,12 +574,12 @@ impl Learner {
     }
 }
 
-fn deviation(rule: &Rule, mean: f64, calmest: f64, usual: f64, doubt: f64) -> Deviation {
+fn deviation(rule: &Rule, mean: f64, usual: f64, doubt: f64) -> Deviation {
     let scale = usual.max(rule.floor);
     let sign = if rule.falls { -1.0 } else { 1.0 };
     Deviation {
         mean: sign * (mean - usual) / scale,
-        calmest: sign * (calmest - usual) / scale,
+        quarters: [f64::NAN; 4],
         amount: sign * (mean - usual),
         doubt: doubt / scale,
         crowded: false,

@@ -22,6 +22,15 @@ pub(super) struct Rule {
 }
 
 const SPEEDS: usize = 3;
+/// A jump has lasted for so many quarter minutes. Each length has its own habits: what bursts for two minutes now
+/// and then is told of the third.
+const SPANS: [usize; 6] = [4, 6, 8, 11, 15, 20];
+/// A burst that was a third longer than any before is still one of the ward's own: each length answers for so much
+/// of the habit of the length before.
+const SPAN_BEFORE: f64 = 0.9;
+const SPAN_COUNT: usize = SPANS.len();
+const SPAN_MOST: usize = 20;
+const HABIT_COUNT: usize = SPAN_COUNT + SPEEDS - 1;
 const NEVER: f64 = f64::INFINITY;
 
 /// Sizes are what players or owners notice; guesses, checked against simulated wards.
@@ -76,7 +85,8 @@ const BEFORE_MIN: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deviation {
     pub(super) mean: f64,
-    pub(super) calmest: f64,
+    /// Of the quarters of the minute; NaN where nothing is known.
+    pub(super) quarters: [f64; 4],
     /// In the series' unit.
     pub(super) amount: f64,
     /// How wrong the expectation itself may be.
@@ -104,24 +114,32 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     recent: VecDeque<f32>,
+    /// The last quarter minutes in which the machine was not crowded.
+    quarters: VecDeque<f32>,
     pub(super) spread: Spread,
-    pub(super) habits: [Habit; SPEEDS],
+    /// Of spans, then of the slower speeds.
+    pub(super) habits: [Habit; HABIT_COUNT],
+    /// How far it went in each way while an alert was open.
+    peaks: [f64; HABIT_COUNT],
 }
 
 impl Watch {
-    pub(super) const HABITS: usize = SPEEDS;
+    pub(super) const HABITS: usize = HABIT_COUNT;
 
     pub(super) fn new() -> Watch {
         Watch {
             recent: VecDeque::with_capacity(MINUTES),
+            quarters: VecDeque::with_capacity(SPAN_MOST),
             spread: Spread::default(),
-            habits: [Habit::default(); SPEEDS],
+            habits: [Habit::default(); HABIT_COUNT],
+            peaks: [0.0; HABIT_COUNT],
         }
     }
 
     /// Minutes before a gap or a restart are none before now.
     pub(super) fn interrupt(&mut self) {
         self.recent.clear();
+        self.quarters.clear();
     }
 
     pub(super) fn sigma(&self) -> Option<f64> {
@@ -135,15 +153,19 @@ impl Watch {
         }
         let before = self.before();
         self.recent.push_back(narrow(seen.mean - seen.doubt));
-        let excess = [
-            before.map_or(0.0, |before| {
-                let calmest = seen.calmest - seen.doubt;
+        self.follow(&seen);
+        let mut excess = [0.0; HABIT_COUNT];
+        if let Some(before) = before {
+            for (excess, span) in excess.iter_mut().zip(SPANS) {
                 // From the level before, too: a baseline that is off is no jump.
-                calmest.min(calmest - before)
-            }),
-            self.kth_largest(5, 3),
-            self.kth_largest(15, 12),
-        ];
+                *excess = self.lasted(span).map_or(0.0, |lasted| lasted.min(lasted - before));
+            }
+        }
+        excess[SPAN_COUNT] = self.kth_largest(5, 3);
+        excess[SPAN_COUNT + 1] = self.kth_largest(15, 12);
+        for (peak, excess) in self.peaks.iter_mut().zip(excess) {
+            *peak = if open { peak.max(excess) } else { excess };
+        }
         if !open {
             self.spread.add(seen.mean);
             for (habit, excess) in self.habits.iter_mut().zip(excess) {
@@ -152,8 +174,9 @@ impl Watch {
         }
         let Some(sigma) = self.sigma() else { return Verdict::Unknown };
         let mut verdict = Verdict::Usual;
-        for (speed, excess) in excess.into_iter().enumerate() {
-            let bar = self.bar(rule, speed, sigma);
+        for (way, excess) in excess.into_iter().enumerate() {
+            let speed = way.saturating_sub(SPAN_COUNT - 1);
+            let bar = self.bar(rule, way, sigma);
             let soon = speed + 1 < SPEEDS;
             if excess >= bar && !(soon && seen.crowded) && seen.amount >= rule.least_amount {
                 let minutes = self.minutes_above(bar / 2.0);
@@ -168,21 +191,56 @@ impl Watch {
         verdict
     }
 
-    fn bar(&self, rule: &Rule, speed: usize, sigma: f64) -> f64 {
-        let habit = &self.habits[speed];
+    fn follow(&mut self, seen: &Deviation) {
+        if seen.crowded {
+            self.quarters.clear();
+            return;
+        }
+        for quarter in seen.quarters.into_iter().filter(|quarter| quarter.is_finite()) {
+            if self.quarters.len() == SPAN_MOST {
+                self.quarters.pop_front();
+            }
+            self.quarters.push_back(narrow(quarter - seen.doubt));
+        }
+    }
+
+    /// What the last quarter minutes had in common: the mean of the lowest quarter of them.
+    fn lasted(&self, span: usize) -> Option<f64> {
+        if self.quarters.len() < span {
+            return None;
+        }
+        let mut values = [0.0_f32; SPAN_MOST];
+        for (value, quarter) in values.iter_mut().zip(self.quarters.iter().rev().take(span)) {
+            *value = *quarter;
+        }
+        let low = (span / 4).max(1);
+        values[..span].select_nth_unstable_by(low - 1, f32::total_cmp);
+        Some(values[..low].iter().map(|value| f64::from(*value)).sum::<f64>() / low as f64)
+    }
+
+    fn bar(&self, rule: &Rule, way: usize, sigma: f64) -> f64 {
+        let speed = way.saturating_sub(SPAN_COUNT - 1);
+        let habit = &self.habits[way];
         // In the first days habits are hardly known.
         let young = match habit.days() {
             0 => 2.5,
-            1 => 1.6,
-            2 => 1.2,
+            1 => 2.2,
+            2 => 1.8,
+            3 => 1.5,
+            4 => 1.2,
             _ => 1.0,
         };
-        (rule.least[speed] * young).max(SIGMAS[speed] * sigma).max(habit.bar(MARGIN))
+        let mut usual = habit.bar(MARGIN);
+        if (1..SPAN_COUNT).contains(&way) {
+            usual = usual.max(SPAN_BEFORE * self.habits[way - 1].bar(MARGIN));
+        }
+        (rule.least[speed] * young).max(SIGMAS[speed] * sigma).max(usual)
     }
 
     /// It was an alert, and went away by itself.
-    pub(super) fn learn(&mut self, day: u32, excess: f64) {
-        self.habits.iter_mut().for_each(|habit| habit.learn(day, excess));
+    pub(super) fn learn(&mut self, day: u32) {
+        let peaks = self.peaks;
+        self.habits.iter_mut().zip(peaks).for_each(|(habit, peak)| habit.learn(day, peak));
     }
 
     fn before(&self) -> Option<f64> {
@@ -223,7 +281,13 @@ mod tests {
     use super::*;
 
     fn seen(deviation: f64) -> Deviation {
-        Deviation { mean: deviation, calmest: deviation, amount: 1e12, doubt: 0.0, crowded: false }
+        Deviation {
+            mean: deviation,
+            quarters: [deviation; 4],
+            amount: 1e12,
+            doubt: 0.0,
+            crowded: false,
+        }
     }
 
     fn wave(minute: usize) -> f64 {

@@ -1,9 +1,9 @@
-//! One minute, put together from samples: means outside of saves, and the lowest of its quarters, which tells a
-//! short spike from a minute that was busy throughout.
+//! One minute, put together from samples: means outside of saves, of the whole and of its quarters,
+//! which tell a short spike from a minute that was busy throughout.
 
 use super::words::{MinuteAggregate, SERIES_COUNT, Sample, Series, Values};
 
-const QUARTERS: usize = 4;
+pub(super) const QUARTERS: usize = 4;
 const QUARTER_MS: f64 = 15_000.0;
 
 /// Sums while a minute runs.
@@ -12,6 +12,8 @@ pub(super) struct Minute {
     sums: [Values; QUARTERS],
     weights: [Values; QUARTERS],
     millis: f64,
+    /// Lowest memory of a sample; zero: none yet.
+    lowest_memory: f64,
     /// Samples, whether in saves or not.
     pub(super) samples: u32,
 }
@@ -21,8 +23,10 @@ pub(super) struct Minute {
 pub(super) struct Seen {
     /// Means outside of saves; NaN where nothing is known.
     pub(super) means: Values,
-    /// The quarter of the minute that is nearest to rest: lowest, for the tick rate highest.
-    pub(super) calmest: Values,
+    /// Of each quarter of the minute.
+    pub(super) quarters: [Values; QUARTERS],
+    /// Of the single samples.
+    pub(super) lowest_memory: f64,
 }
 
 fn values_of(sample: &Sample) -> Values {
@@ -57,6 +61,12 @@ impl Minute {
         let quarter = super::robust::floor_index(self.millis / QUARTER_MS).min(QUARTERS - 1);
         self.millis += millis;
         self.samples = self.samples.saturating_add(1);
+        // A save hardly touches memory, and troughs are short.
+        if let Some(bytes) = sample.rss_bytes {
+            let bytes = bytes as f64;
+            let lower = self.lowest_memory <= 0.0 || bytes < self.lowest_memory;
+            self.lowest_memory = if lower { bytes } else { self.lowest_memory };
+        }
         for (series, value) in values_of(sample).into_iter().enumerate() {
             if value.is_finite() && (!in_save || series == Series::Players.index()) {
                 self.sums[quarter][series] += value * millis;
@@ -70,30 +80,34 @@ impl Minute {
         let whole = values_of_minute(aggregate);
         let done = std::mem::take(self);
         if done.samples == 0 {
-            return Seen { means: whole, calmest: whole };
+            let lowest_memory = whole[Series::Memory.index()];
+            return Seen { means: whole, quarters: [whole; QUARTERS], lowest_memory };
         }
-        let mut seen = Seen { means: [f64::NAN; SERIES_COUNT], calmest: [f64::NAN; SERIES_COUNT] };
+        let mut seen = Seen {
+            means: [f64::NAN; SERIES_COUNT],
+            quarters: [[f64::NAN; SERIES_COUNT]; QUARTERS],
+            lowest_memory: done.lowest_memory,
+        };
         for series in 0..SERIES_COUNT {
-            let high = series == Series::TickRate.index();
-            let (mut sum, mut weight, mut calmest) = (0.0, 0.0, f64::NAN);
-            for (sums, weights) in done.sums.iter().zip(&done.weights) {
+            let (mut sum, mut weight) = (0.0, 0.0);
+            for (at, (sums, weights)) in done.sums.iter().zip(&done.weights).enumerate() {
                 if weights[series] <= 0.0 {
                     continue;
                 }
                 sum += sums[series];
                 weight += weights[series];
-                let mean = sums[series] / weights[series];
-                // `min` and `max` take the other one for NaN.
-                calmest = if high { calmest.max(mean) } else { calmest.min(mean) };
+                seen.quarters[at][series] = sums[series] / weights[series];
             }
             if weight > 0.0 {
                 seen.means[series] = sum / weight;
-                seen.calmest[series] = calmest;
             } else if done.all_unknown(series) {
                 // The sampler does not read this one; a probe that answers once a minute may.
                 seen.means[series] = whole[series];
-                seen.calmest[series] = whole[series];
+                seen.quarters.iter_mut().for_each(|quarter| quarter[series] = whole[series]);
             }
+        }
+        if seen.lowest_memory <= 0.0 {
+            seen.lowest_memory = seen.means[Series::Memory.index()];
         }
         seen
     }
@@ -141,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn a_spike_moves_the_mean_but_not_the_calmest_quarter() {
+    fn a_spike_moves_the_mean_but_not_the_last_quarter() {
         let mut minute = Minute::default();
         (0..60).for_each(|second| minute.add(&sample(if second < 20 { 9.0 } else { 1.0 }), false));
         let seen = minute.finish(&MinuteAggregate::default());
         assert!(seen.means[Series::Cpu.index()] > 3.0);
-        assert_eq!(seen.calmest[Series::Cpu.index()], 1.0);
+        assert_eq!(seen.quarters[3][Series::Cpu.index()], 1.0);
     }
 
     #[test]

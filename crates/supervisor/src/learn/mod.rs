@@ -2,7 +2,8 @@
 //! clock, no randomness. One `Learner` per ward; memory and work are bounded.
 //!
 //! `saves` (with `period`) knows saves, `minute` leaves them out. `history` packs a week, `baseline` fits it,
-//! `level` and `trend` compare with it, `habit` knows what this ward does anyway. `desk` holds open alerts,
+//! `level` compares with it, `leak` sums up growth minute by minute, `trend` looks at hours, `habit` knows what
+//! this ward does anyway. `desk` holds open alerts,
 //! `text` words them. `state` saves all that was learned, `replay` runs recordings through it.
 
 mod baseline;
@@ -11,6 +12,7 @@ mod checks;
 mod desk;
 mod habit;
 mod history;
+mod leak;
 mod learner;
 mod level;
 mod minute;

@@ -9,6 +9,7 @@ use naru_domain::Timestamp;
 use super::{AlertChange, AlertKind, LearnSettings, Learner, Mark, MinuteAggregate, Sample};
 
 /// SplitMix64: small, and good enough for weather.
+#[derive(Clone)]
 pub(crate) struct Dice(u64);
 
 impl Dice {
@@ -91,6 +92,7 @@ const GIB: f64 = 1_073_741_824.0;
 const MIB: f64 = 1_048_576.0;
 
 /// A ward's nature, drawn once.
+#[derive(Clone)]
 struct Nature {
     players_max: f64,
     cpu_base: f64,
@@ -115,6 +117,7 @@ struct Nature {
     restart_every_s: f64,
     noise: f64,
     bursts_a_day: f64,
+    burst_s: f64,
     neighbours_a_day: f64,
     limit: f64,
 }
@@ -145,6 +148,7 @@ impl Nature {
             restart_every_s: 86_400.0 * dice.between(2.0, 6.0),
             noise: dice.between(0.03, 0.08),
             bursts_a_day: dice.between(0.0, 8.0),
+            burst_s: 150.0,
             neighbours_a_day: dice.between(0.0, 4.0),
             limit: 16.0 * GIB,
         };
@@ -184,6 +188,7 @@ impl Nature {
 }
 
 /// A game that runs.
+#[derive(Clone)]
 pub(crate) struct Game {
     nature: Nature,
     dice: Dice,
@@ -209,6 +214,8 @@ pub(crate) struct Game {
     gap_left_s: f64,
     fault: Option<(f64, Fault)>,
     leaked: f64,
+    /// How far the collector's tooth is, 0 to 1.
+    saw: f64,
 }
 
 /// 2026-01-05, a Monday, 00:00 UTC.
@@ -252,6 +259,7 @@ impl Game {
             gap_left_s: 0.0,
             fault: None,
             leaked: 0.0,
+            saw: 0.0,
         }
     }
 
@@ -266,9 +274,32 @@ impl Game {
         game
     }
 
+    /// Bursts of its own last at most so long, instead of 150 s.
+    pub(crate) fn short_bursts(&mut self, most_s: f64) {
+        self.nature.burst_s = most_s;
+    }
+
     /// The fault begins so many seconds after the simulation.
     pub(crate) fn inject(&mut self, at_s: f64, fault: Fault) {
         self.fault = Some((at_s, fault));
+    }
+
+    /// How restless it is, in words: what delays depend on.
+    pub(crate) fn describe(&self) -> String {
+        let nature = &self.nature;
+        format!(
+            "noise {:.2} %, wander {:.2} %, saw {:.0} % in {:.0} s, cache {:.0} % in {:.1} h, a player {:.1} % after {:.0} s, {:.1} bursts and {:.1} neighbours a day",
+            100.0 * nature.memory_noise,
+            100.0 * nature.memory_wander,
+            100.0 * nature.saw,
+            nature.saw_s,
+            100.0 * nature.cache,
+            nature.cache_hours,
+            100.0 * nature.memory_player / nature.memory_base,
+            nature.memory_lag_s,
+            nature.bursts_a_day,
+            nature.neighbours_a_day
+        )
     }
 
     pub(crate) fn limit_bytes(&self) -> u64 {
@@ -355,7 +386,7 @@ impl Game {
         self.wander = Game::wave(dice, self.wander, step_s, 7_200.0);
         let day = step_s / 86_400.0;
         for (event, a_day, length, size) in [
-            (&mut self.burst, self.nature.bursts_a_day, (20.0, 150.0), (1.2, 1.8)),
+            (&mut self.burst, self.nature.bursts_a_day, (20.0, self.nature.burst_s), (1.2, 1.8)),
             (&mut self.neighbour, self.nature.neighbours_a_day, (30.0, 600.0), (1.1, 1.7)),
         ] {
             event.0 -= step_s;
@@ -438,7 +469,8 @@ impl Game {
         }
         // Collections come the sooner the more players there are.
         let pace = nature.saw_s / (1.0 + self.players / 20.0);
-        let saw = nature.saw * ((self.up_s / pace) % 1.0);
+        self.saw = (self.saw + self.step_s / pace) % 1.0;
+        let saw = nature.saw * self.saw;
         let noise = nature.memory_noise * self.dice.normal();
         let wander = self.nature.memory_wander * self.wander;
         (used + self.leaked) * (1.0 + saw + noise + wander)
@@ -468,6 +500,7 @@ fn narrow(value: f64) -> f32 {
 }
 
 /// A ward whose learner watches a simulated game.
+#[derive(Clone)]
 pub(crate) struct Ward {
     pub(crate) game: Game,
     pub(crate) learner: Learner,

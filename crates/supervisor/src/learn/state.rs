@@ -1,17 +1,18 @@
-//! What was learned as bytes, so that a restart of Naru forgets nothing: about 11 KiB, to be written once an hour.
+//! What was learned as bytes, so that a restart of Naru forgets nothing: about 16 KiB, to be written once an hour.
 //! The bytes may be damaged: reading them is bounded, and wrong ones are refused as a whole.
 
 use naru_domain::Timestamp;
 
 use super::habit::{Habit, Spread};
 use super::history::QUARTERS;
+use super::leak::{CURVE, LAGS, LANES, Lane, LeakWatch, Usual};
 use super::learner::{LearnSettings, Learner};
 use super::level::Watch;
 use super::saves::Beat;
-use super::trend::{MINUTES, MemoryTrend};
+use super::trend::MINUTES;
 use super::words::{SERIES_COUNT, Series};
 
-const MAGIC: [u8; 4] = *b"NWL\x01";
+const MAGIC: [u8; 4] = *b"NWL\x02";
 /// No snapshot is larger (issue 4: 1 MiB an hour for three wards, most of it for samples).
 pub const SNAPSHOT_BYTES_MAX: usize = 16 * 1_024;
 
@@ -41,7 +42,7 @@ impl Learner {
             watch.spread.counts.iter().for_each(|count| to.extend(count.to_le_bytes()));
             watch.habits.iter().for_each(|habit| put_habit(&mut to, habit));
         }
-        self.trend.habits.iter().flatten().for_each(|habit| put_habit(&mut to, habit));
+        self.leak.lanes.iter().for_each(|lane| put_lane(&mut to, lane));
         put_habit(&mut to, &self.gone_habit);
         put_beat(&mut to, self.saves.beat.as_ref());
         // The newest minute is dated, so that a restore after a pause leaves the pause out.
@@ -77,8 +78,8 @@ impl Learner {
                 *habit = from.habit()?;
             }
         }
-        for habit in learner.trend.habits.iter_mut().flatten() {
-            *habit = from.habit()?;
+        for lane in &mut learner.leak.lanes {
+            from.lane(lane)?;
         }
         learner.gone_habit = from.habit()?;
         learner.saves.beat = from.beat()?;
@@ -108,6 +109,17 @@ fn put_habit(to: &mut Vec<u8>, habit: &Habit) {
     to.extend(habit.today.to_le_bytes());
     to.extend([u8::from(habit.seen_today), habit.known]);
     habit.past.iter().for_each(|past| to.extend(past.to_le_bytes()));
+}
+
+fn put_lane(to: &mut Vec<u8>, lane: &Lane) {
+    let fit = &lane.fit;
+    let numbers = fit.squares.iter().chain(&fit.products).chain([&fit.minutes, &fit.scale]);
+    numbers.for_each(|number| to.extend(number.to_le_bytes()));
+    for usual in &lane.curve {
+        to.extend(usual.rate.to_le_bytes());
+        to.push(usual.runs);
+    }
+    lane.habits.iter().for_each(|habit| put_habit(to, habit));
 }
 
 fn put_beat(to: &mut Vec<u8>, beat: Option<&Beat>) {
@@ -170,6 +182,29 @@ impl Reader<'_> {
         Ok(Habit { day, today, seen_today: seen == 1, past, known })
     }
 
+    fn number(&mut self) -> Result<f32, RestoreError> {
+        let value = self.f32()?;
+        value.is_finite().then_some(value).ok_or(RestoreError::Damaged)
+    }
+
+    fn lane(&mut self, lane: &mut Lane) -> Result<(), RestoreError> {
+        for square in &mut lane.fit.squares {
+            *square = self.amount()?;
+        }
+        for product in &mut lane.fit.products {
+            *product = self.number()?;
+        }
+        (lane.fit.minutes, lane.fit.scale) = (self.amount()?, self.amount()?);
+        for usual in &mut lane.curve {
+            *usual = Usual { rate: self.number()?, runs: u8::from_le_bytes(self.take()?) };
+        }
+        for habit in &mut lane.habits {
+            *habit = self.habit()?;
+        }
+        lane.effect = lane.fit.effect();
+        Ok(())
+    }
+
     fn beat(&mut self) -> Result<Option<Beat>, RestoreError> {
         match self.take()? {
             [0_u8] => return Ok(None),
@@ -198,10 +233,15 @@ impl Reader<'_> {
 }
 
 const HABIT_BYTES: usize = 4 + 4 + 2 + 4 * Habit::DAYS;
-const HABITS: usize = 5 * Watch::HABITS + MemoryTrend::HABITS + 1;
+const HABITS: usize = 5 * Watch::HABITS + LeakWatch::HABITS + 1;
+const LANE_BYTES: usize = (2 * LAGS + 2) * 4 + CURVE * 5;
 const FIXED_BYTES: usize = 4 + 8 + 8 + 5 * 2 * Spread::BINS + 49 + 8 + 2;
 const _: () = assert!(
-    FIXED_BYTES + QUARTERS * SERIES_COUNT * 2 + HABITS * HABIT_BYTES + MINUTES * 8
+    FIXED_BYTES
+        + QUARTERS * SERIES_COUNT * 2
+        + HABITS * HABIT_BYTES
+        + LANES * LANE_BYTES
+        + MINUTES * 8
         <= SNAPSHOT_BYTES_MAX
 );
 
@@ -215,7 +255,7 @@ mod tests {
     fn learned() -> &'static Learner {
         static LEARNED: std::sync::LazyLock<Learner> = std::sync::LazyLock::new(|| {
             let mut ward = Ward::new(GameKind::Blocks, 3, 30.0);
-            ward.run_until(1.5 * 86_400.0);
+            ward.run_until(1.2 * 86_400.0);
             ward.learner
         });
         &LEARNED
@@ -238,7 +278,7 @@ mod tests {
         let snapshot = learned().snapshot();
         let restore = |bytes: &[u8]| Learner::restore(LearnSettings::default(), bytes).err();
         assert_eq!(restore(b""), Some(RestoreError::Version));
-        assert_eq!(restore(b"NWL\x02"), Some(RestoreError::Version));
+        assert_eq!(restore(b"NWL\x01"), Some(RestoreError::Version));
         assert_eq!(restore(&snapshot[..snapshot.len() - 1]), Some(RestoreError::Damaged));
         assert_eq!(restore(&[&snapshot[..], b"x"].concat()), Some(RestoreError::Damaged));
     }

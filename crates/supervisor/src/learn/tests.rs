@@ -10,55 +10,91 @@ use super::*;
 use crate::model::Severity;
 
 const DAY_S: f64 = 86_400.0;
-/// Steps of half a minute: tests are not optimized.
-const STEP_S: f64 = 30.0;
+const STEP_S: f64 = 10.0;
+const LEARNED_S: f64 = 6.3 * DAY_S;
 
-/// Minutes from the fault until it is told, in a ward without bursts and neighbours of its own.
-fn minutes_to_find(kind: GameKind, seed: u64, fault: Fault) -> f64 {
-    let mut ward = Ward::calm(kind, seed, STEP_S);
-    let at = 3.45 * DAY_S;
+/// Wards with bursts (of at most 45 s), neighbours, restarts, lost samples and a memory that is as restless as it may
+/// be, after six days without a fault. Built once; each test goes on with copies.
+fn learned() -> &'static [Ward] {
+    static WARDS: std::sync::LazyLock<Vec<Ward>> = std::sync::LazyLock::new(|| {
+        let ward = |kind| {
+            let mut ward = Ward::new(kind, 2, STEP_S);
+            ward.game.short_bursts(45.0);
+            ward.run_until(LEARNED_S);
+            ward
+        };
+        std::thread::scope(|scope| {
+            let running = GameKind::ALL.map(|kind| scope.spawn(move || ward(kind)));
+            running.into_iter().map(|ward| ward.join().unwrap()).collect()
+        })
+    });
+    &WARDS
+}
+
+/// Minutes from the fault until it is told.
+fn minutes_to_find(healthy: &Ward, fault: Fault, most_minutes: f64) -> f64 {
+    let mut ward = healthy.clone();
+    // Off the full minute, which is the hardest for what must last for a minute.
+    ward.run_until(LEARNED_S + 5.0);
+    let at = ward.game.elapsed_s();
     ward.game.inject(at, fault);
-    ward.run_until(at);
     let before = ward.opened.len();
-    ward.run_until(at + 7_200.0);
+    ward.run_until(at + 60.0 * most_minutes);
     let told = ward.opened[before..].iter().find(|(_, kind, _)| fault.is_told_by(*kind));
     told.map_or(f64::INFINITY, |(when, ..)| (when - at) / 60.0)
 }
 
+fn found_within(fault: Fault, minutes: f64) -> Vec<f64> {
+    learned().iter().map(|ward| minutes_to_find(ward, fault, minutes)).collect()
+}
+
 #[test]
-fn half_as_much_processor_again_is_told_within_two_minutes() {
-    let minutes = minutes_to_find(GameKind::Dinosaurs, 2, Fault::Cpu(1.5));
-    assert!(minutes <= 2.01, "{minutes}");
+fn half_as_much_processor_again_is_told_within_two_minutes_where_bursts_are_short() {
+    let found = found_within(Fault::Cpu(1.5), 10.0);
+    assert!(found.iter().all(|minutes| *minutes <= 2.01), "{found:?}");
 }
 
 #[test]
 fn ticks_that_take_twice_as_long_are_told_within_two_minutes() {
-    let minutes = minutes_to_find(GameKind::Survival, 1, Fault::Tick(2.0));
-    assert!(minutes <= 2.01, "{minutes}");
+    let found = found_within(Fault::Tick(2.0), 10.0);
+    assert!(found.iter().all(|minutes| *minutes <= 2.01), "{found:?}");
 }
 
 #[test]
 fn a_slow_down_that_players_do_not_explain_is_told() {
-    let minutes = minutes_to_find(GameKind::Survival, 2, Fault::SlowDown);
-    assert!(minutes <= 5.01, "{minutes}");
+    let found = found_within(Fault::SlowDown, 15.0);
+    assert!(found.iter().all(|minutes| *minutes <= 12.01), "{found:?}");
 }
 
 #[test]
-fn wards_have_at_most_one_false_alarm_each_in_their_first_three_days() {
-    let (mut alarms, mut wards) = (0, 0);
-    for kind in GameKind::ALL {
-        let mut ward = Ward::new(kind, 1, STEP_S);
-        ward.run_until(3.0 * DAY_S);
-        alarms += ward.opened.len();
-        wards += 1;
+fn a_leak_of_two_percent_an_hour_is_told_within_half_an_hour_where_memory_is_quiet_enough() {
+    let mut quiet = 0;
+    for ward in learned() {
+        let bar = ward.learner.leak_bar().expect("six days are known");
+        let minutes = minutes_to_find(ward, Fault::Leak(0.02), 120.0);
+        let most = if bar < 0.004_5 { 30.01 } else { 90.01 };
+        quiet += usize::from(bar < 0.004_5);
+        assert!(minutes <= most, "{minutes} with a bar of {bar}");
     }
-    assert!(alarms <= wards, "{alarms}");
+    assert!(quiet >= 1);
+}
+
+#[test]
+fn a_leak_of_five_percent_an_hour_is_told_within_half_an_hour() {
+    let found = found_within(Fault::Leak(0.05), 60.0);
+    assert!(found.iter().all(|minutes| *minutes <= 30.01), "{found:?}");
+}
+
+#[test]
+fn wards_have_at_most_one_false_alarm_a_week() {
+    let alarms: Vec<_> = learned().iter().flat_map(|ward| &ward.opened).collect();
+    let weeks = learned().len() as f64 * LEARNED_S / (7.0 * DAY_S);
+    assert!(alarms.len() as f64 <= weeks, "{alarms:?}");
 }
 
 #[test]
 fn a_wards_knowledge_is_bounded_and_can_be_viewed() {
-    let mut ward = Ward::new(GameKind::Blocks, 4, STEP_S);
-    ward.run_until(1.6 * DAY_S);
+    let ward = &learned()[1];
     let bytes = ward.learner.memory_bytes();
     assert!(bytes <= 65_536, "{bytes}");
     let view = ward.learner.view(ward.now());
@@ -98,8 +134,8 @@ fn in_the_first_day_it_says_what_is_missing_and_only_fixed_limits_raise_alerts()
 
 #[test]
 fn a_restart_closes_what_is_open_and_nothing_is_judged_while_it_settles() {
-    let mut ward = Ward::new(GameKind::Dinosaurs, 2, STEP_S);
-    let at = 2.45 * DAY_S;
+    let mut ward = learned()[2].clone();
+    let at = LEARNED_S;
     ward.game.inject(at, Fault::Cpu(3.0));
     ward.run_until(at + 300.0);
     assert!(
@@ -127,8 +163,8 @@ fn saves_of_a_recording_are_learned() {
 
 #[test]
 fn a_level_that_stays_for_a_day_is_usual_from_then_on() {
-    let mut ward = Ward::new(GameKind::Arena, 3, STEP_S);
-    let at = 2.2 * DAY_S;
+    let mut ward = learned()[3].clone();
+    let at = LEARNED_S;
     ward.game.inject(at, Fault::Cpu(2.5));
     ward.run_until(at + 3_600.0);
     let open = |ward: &Ward| {

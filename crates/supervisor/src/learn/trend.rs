@@ -1,45 +1,28 @@
-//! Memory that grows though nobody joined: trends over several lengths of time, players' effect removed. It says
-//! how fast, and whether this ward grows like that by habit; the words of the alert are written elsewhere.
+//! Memory that grows for hours, players' effect removed: what was there from the first day, and so passes for usual
+//! with `leak`. It says how fast; the words of the alert are written elsewhere.
 
-use super::habit::Habit;
-use super::robust::{Trend, median, narrow, theil_sen};
+use super::leak::Found;
+use super::robust::{median, narrow, theil_sen};
 use super::words::Forecast;
 
 /// Minutes that are kept.
-pub(super) const MINUTES: usize = 360;
+pub(super) const MINUTES: usize = BLOCK * POINTS;
 
-/// One length of time to look at.
-struct Scale {
-    /// Minutes per point: their lowest, so that a collector's saw teeth of that length are cut off.
-    block: usize,
-    points: usize,
-    /// Growth per hour that matters.
-    least: f64,
-    /// Share of the pairs that must rise; a single step has 0.75.
-    rising: f64,
-    /// Share of the rise that a single step may have.
-    step_most: f64,
-    /// How much more than the habit.
-    margin: f64,
-}
-
-/// 25 and 30 minutes find 2 % an hour in time; 90 minutes and 6 hours find it where memory is restless.
-const SCALES: [Scale; 4] = [
-    Scale { block: 1, points: 25, least: 0.011, rising: 0.85, step_most: 0.6, margin: 1.2 },
-    Scale { block: 3, points: 10, least: 0.011, rising: 0.9, step_most: 0.6, margin: 1.2 },
-    Scale { block: 10, points: 9, least: 0.008, rising: 0.9, step_most: 0.4, margin: 1.25 },
-    Scale { block: 40, points: 9, least: 0.006, rising: 0.92, step_most: 0.4, margin: 1.3 },
-];
-const SCALE_COUNT: usize = SCALES.len();
-/// Whatever the habit, such growth over six hours without slowing down is a leak: one that was there from the
-/// first day must not pass for usual.
-const LONG_ALWAYS: f64 = 0.02;
-/// Caches fill after a start. Growth is compared with that at the same age: up to 2 h, up to 8 h, older.
-const AGES_MIN: [f64; 2] = [120.0, 480.0];
-const AGE_COUNT: usize = 3;
-/// Days of an age that must be known before its habits count.
-const DAYS_NEEDED: u8 = 2;
-/// So many evaluations in a row.
+/// Minutes per point: their lowest, so that a collector's saw teeth of that length are cut off.
+const BLOCK: usize = 40;
+const POINTS: usize = 9;
+/// Growth per hour that is a leak, whatever was usual.
+const LEAST: f64 = 0.02;
+/// Share of the pairs that must rise; a single step has 0.75.
+const RISING: f64 = 0.92;
+/// Share of the rise that a single step may have.
+const STEP_MOST: f64 = 0.4;
+/// Caches fill after a start.
+const AGE_MIN: f64 = 480.0;
+/// Less growth in the second half than this share of the first half's is slowing down.
+const SLOWER: f64 = 0.5;
+/// It changes slowly: it is looked at every fifth minute, and must be found so many times in a row.
+const EVERY: usize = 5;
 const CONFIRM: u8 = 2;
 
 /// What memory does.
@@ -54,7 +37,24 @@ pub(super) struct Growth {
     pub(super) minutes: u32,
     /// Bytes in use now, smoothed.
     pub(super) level: f64,
-    scale: usize,
+    /// How far beyond the bar, and by what a habit is learned.
+    pub(super) times_bar: f64,
+    pub(super) sum: f64,
+}
+
+impl From<Found> for Growth {
+    fn from(found: Found) -> Growth {
+        Growth {
+            per_hour: found.per_hour,
+            low: found.per_hour - found.doubt,
+            high: found.per_hour + found.doubt,
+            bar: found.bar,
+            minutes: found.minutes,
+            level: found.level,
+            times_bar: found.times_bar,
+            sum: found.sum,
+        }
+    }
 }
 
 impl Growth {
@@ -87,27 +87,23 @@ pub(super) struct PlayersEffect {
 pub(super) struct MemoryTrend {
     /// Newest last.
     pub(super) minutes: std::collections::VecDeque<(f32, f32)>,
-    pub(super) habits: [[Habit; AGE_COUNT]; SCALE_COUNT],
-    confirmed: [u8; SCALE_COUNT],
-    /// Of each scale: the last result.
-    growths: [Option<Growth>; SCALE_COUNT],
+    confirmed: u8,
+    /// The last result.
+    growth: Option<Growth>,
     turn: usize,
     points: Vec<(f64, f64)>,
     slopes: Vec<f64>,
 }
 
 impl MemoryTrend {
-    pub(super) const HABITS: usize = SCALE_COUNT * AGE_COUNT;
-
     pub(super) fn new() -> MemoryTrend {
         MemoryTrend {
             minutes: std::collections::VecDeque::with_capacity(MINUTES),
-            habits: [[Habit::default(); AGE_COUNT]; SCALE_COUNT],
-            confirmed: [0; SCALE_COUNT],
-            growths: [None; SCALE_COUNT],
+            confirmed: 0,
+            growth: None,
             turn: 0,
-            points: Vec::with_capacity(25),
-            slopes: Vec::with_capacity(300),
+            points: Vec::with_capacity(POINTS),
+            slopes: Vec::with_capacity(POINTS * POINTS / 2),
         }
     }
 
@@ -120,8 +116,8 @@ impl MemoryTrend {
     /// A new process begins with empty memory.
     pub(super) fn restart(&mut self) {
         self.minutes.clear();
-        self.confirmed = [0; SCALE_COUNT];
-        self.growths = [None; SCALE_COUNT];
+        self.confirmed = 0;
+        self.growth = None;
     }
 
     /// A minute; NaN for one that was disturbed.
@@ -132,69 +128,34 @@ impl MemoryTrend {
         self.minutes.push_back((narrow(bytes), narrow(players)));
     }
 
-    /// Looks at the trends; `age_min` is how long the process runs, if known. A leak when growth is unlike
-    /// this ward. `open`: an alert is open, so nothing of this becomes a habit.
-    pub(super) fn judge(
-        &mut self,
-        effect: PlayersEffect,
-        age_min: Option<f64>,
-        day: u32,
-        open: bool,
-    ) -> Option<Growth> {
+    /// A leak, when memory grew for hours. `age_min` is how long the process runs, if known.
+    pub(super) fn judge(&mut self, effect: PlayersEffect, age_min: Option<f64>) -> Option<Growth> {
         self.turn = self.turn.wrapping_add(1);
-        let age = AGES_MIN.iter().filter(|limit| age_min.is_none_or(|age| age >= **limit)).count();
-        let mut leak: Option<Growth> = None;
-        for (index, scale) in SCALES.iter().enumerate() {
-            // Longer trends change slowly: they are looked at every fifth minute, in turn.
-            if scale.block > 3 && self.turn % 5 != index {
-                continue;
-            }
-            let growth = self.measure(index, scale, effect);
-            self.growths[index] = growth;
-            let excess = growth.map_or(0.0, |growth| growth.per_hour);
-            let habit = &mut self.habits[index][age];
-            let long = index + 1 == SCALE_COUNT;
-            let bar = scale.least.max(habit.bar(scale.margin));
-            let bar = if long && age + 1 == AGE_COUNT { bar.min(LONG_ALWAYS) } else { bar };
-            let known = habit.days() >= DAYS_NEEDED || (long && age + 1 == AGE_COUNT);
-            if excess > bar && known {
-                self.confirmed[index] = self.confirmed[index].saturating_add(1);
-            } else {
-                self.confirmed[index] = 0;
-            }
-            if !open {
-                habit.observe(day, excess);
-            }
-            if self.confirmed[index] >= CONFIRM && leak.is_none() {
-                leak = growth.map(|growth| Growth { bar, ..growth });
-            }
-        }
-        leak
-    }
-
-    /// The growth that was taken for a leak went away by itself: it is one of the ward's ways.
-    pub(super) fn learn(&mut self, per_hour: f64, age_min: Option<f64>, day: u32) {
-        let age = AGES_MIN.iter().filter(|limit| age_min.is_none_or(|age| age >= **limit)).count();
-        self.habits.iter_mut().for_each(|ages| ages[age].learn(day, per_hour));
-    }
-
-    /// The clearest growth at present, whether unusual or not.
-    pub(super) fn growth(&self) -> Option<Growth> {
-        self.growths.iter().flatten().find(|growth| growth.per_hour > 0.0).copied()
-    }
-
-    fn measure(&mut self, index: usize, scale: &Scale, effect: PlayersEffect) -> Option<Growth> {
-        let wanted = scale.block * scale.points;
-        if self.minutes.len() < wanted {
+        if !self.turn.is_multiple_of(EVERY) {
             return None;
         }
-        let first = self.minutes.len() - wanted;
+        self.growth = self.measure(effect);
+        let old = age_min.is_none_or(|age| age >= AGE_MIN);
+        let found = self.growth.filter(|growth| old && growth.per_hour > LEAST);
+        self.confirmed = if found.is_some() { self.confirmed.saturating_add(1) } else { 0 };
+        found.filter(|_| self.confirmed >= CONFIRM)
+    }
+
+    /// The growth of the last hours, whether unusual or not.
+    pub(super) fn growth(&self) -> Option<Growth> {
+        self.growth.filter(|growth| growth.per_hour > 0.0)
+    }
+
+    fn measure(&mut self, effect: PlayersEffect) -> Option<Growth> {
+        if self.minutes.len() < MINUTES {
+            return None;
+        }
         let (mut players_first, mut players_last) = (f64::NAN, f64::NAN);
         self.points.clear();
-        for block in 0..scale.points {
-            let from = first + block * scale.block;
+        for block in 0..POINTS {
+            let from = block * BLOCK;
             let (mut lowest, mut known, mut at) = (f64::MAX, 0, 0.0);
-            for minute in from..from + scale.block {
+            for minute in from..from + BLOCK {
                 let (bytes, players) = self.minutes[minute];
                 let (bytes, players) = (f64::from(bytes), f64::from(players));
                 if !bytes.is_finite() {
@@ -208,29 +169,30 @@ impl MemoryTrend {
                 players_first = if players_first.is_nan() { players } else { players_first };
                 players_last = players;
             }
-            if known * 2 >= scale.block && known > 0 {
+            if known * 2 >= BLOCK {
                 self.points.push((at, lowest));
             }
         }
-        if self.points.len() * 5 < scale.points * 4 {
+        if self.points.len() * 5 < POINTS * 4 {
             return None;
         }
         let level = self.level()?;
         let trend = theil_sen(&self.points, &mut self.slopes)?;
-        if trend.rising < scale.rising || !self.steady(scale.step_most) || self.slows_down(trend) {
+        if trend.rising < RISING || !self.steady(STEP_MOST) || self.slows_down() {
             return None;
         }
-        let hours = wanted as f64 / 60.0;
+        let hours = MINUTES as f64 / 60.0;
         let players_doubt = effect.doubt * (players_last - players_first).abs() / hours / level;
         let share = |slope: f64| slope * 60.0 / level;
         Some(Growth {
             per_hour: share(trend.slope) - players_doubt,
             low: share(trend.low) - players_doubt,
             high: share(trend.high) + players_doubt,
-            bar: 0.0,
-            minutes: u32::try_from(wanted).unwrap_or(u32::MAX),
+            bar: LEAST,
+            minutes: u32::try_from(MINUTES).unwrap_or(u32::MAX),
             level,
-            scale: index,
+            times_bar: share(trend.slope) / LEAST,
+            sum: share(trend.slope),
         })
     }
 
@@ -260,16 +222,11 @@ impl MemoryTrend {
     }
 
     /// Caches fill ever more slowly, leaks go on.
-    fn slows_down(&mut self, trend: Trend) -> bool {
+    fn slows_down(&self) -> bool {
         let half = self.points.len() / 2;
-        if half < 6 {
-            // Too few points for a trend of their own: the rise of the halves.
-            let (first, middle) = (self.points[0].1, self.points[half].1);
-            let last = self.points[self.points.len() - 1].1;
-            return last - middle < 0.3 * (middle - first);
-        }
-        let later = theil_sen(&self.points[half..], &mut self.slopes);
-        later.is_some_and(|later| later.slope < 0.3 * trend.slope)
+        let (first, middle) = (self.points[0].1, self.points[half].1);
+        let last = self.points[self.points.len() - 1].1;
+        last - middle < SLOWER * (middle - first)
     }
 }
 
@@ -287,22 +244,12 @@ mod tests {
         (state % 2_001) as f64 / 1_000.0 - 1.0
     }
 
-    /// Three quiet days, then `bytes(minute)` until a leak is found.
-    fn minutes_to_find(
-        quiet: impl Fn(usize) -> f64,
-        bytes: impl Fn(usize) -> f64,
-    ) -> Option<usize> {
+    /// When a leak is found, if the process runs for long.
+    fn minutes_to_find(bytes: impl Fn(usize) -> f64) -> Option<usize> {
         let mut trend = MemoryTrend::new();
-        let mut day = 0;
-        for minute in 0..3 * 1_440 {
-            day = u32::try_from(minute / 1_440).unwrap_or(0);
-            trend.push(quiet(minute), 0.0);
-            let found = trend.judge(PlayersEffect::default(), None, day, false);
-            assert_eq!(found, None, "minute {minute}");
-        }
-        (0..720).find(|minute| {
+        (0..1_440).find(|minute| {
             trend.push(bytes(*minute), 0.0);
-            trend.judge(PlayersEffect::default(), None, day + 1, false).is_some()
+            trend.judge(PlayersEffect::default(), Some(*minute as f64)).is_some()
         })
     }
 
@@ -311,28 +258,18 @@ mod tests {
     }
 
     #[test]
-    fn two_percent_an_hour_are_found_within_half_an_hour() {
-        let leak = |minute: usize| quiet(minute + 5_000) * (1.0 + 0.02 * minute as f64 / 60.0);
-        let found = minutes_to_find(quiet, leak).unwrap();
-        assert!(found <= 30, "{found}");
+    fn a_leak_from_the_first_minute_is_found_in_nine_hours() {
+        let saw = |minute: usize| quiet(minute) * (1.0 + 0.08 * (minute % 15) as f64 / 15.0);
+        let found = minutes_to_find(|minute| saw(minute) * (1.0 + 0.03 * minute as f64 / 60.0));
+        assert!(found.is_some_and(|found| found <= 540), "{found:?}");
     }
 
     #[test]
-    fn a_step_and_a_filling_cache_are_no_leaks() {
-        let step = |minute: usize| quiet(minute) + if minute > 100 { 0.1 * LEVEL } else { 0.0 };
-        assert_eq!(minutes_to_find(quiet, step), None);
-        // Caches of the same speed were seen on the days before, after each start.
-        let cache =
-            |minute: usize| quiet(minute) * (1.2 - 0.2 * (-((minute % 1_440) as f64) / 90.0).exp());
-        assert_eq!(minutes_to_find(cache, cache), None);
-    }
-
-    #[test]
-    fn a_collectors_saw_teeth_hide_no_leak() {
-        let saw = |minute: usize| quiet(minute) * (1.0 + 0.08 * (minute % 7) as f64 / 7.0);
-        let leak = |minute: usize| saw(minute) * (1.0 + 0.05 * minute as f64 / 60.0);
-        let found = minutes_to_find(saw, leak).unwrap();
-        assert!(found <= 90, "{found}");
+    fn a_step_and_a_cache_that_fills_are_no_leaks() {
+        let step = |minute: usize| quiet(minute) + if minute > 600 { 0.3 * LEVEL } else { 0.0 };
+        assert_eq!(minutes_to_find(step), None);
+        let cache = |minute: usize| quiet(minute) * (1.5 - 0.5 * (-(minute as f64) / 180.0).exp());
+        assert_eq!(minutes_to_find(cache), None);
     }
 
     #[test]
@@ -344,7 +281,8 @@ mod tests {
             bar: 0.01,
             minutes: 25,
             level: 8e9,
-            scale: 0,
+            times_bar: 2.0,
+            sum: 0.01,
         };
         let forecast = growth.forecast(Some(10_000_000_000)).unwrap();
         assert!((forecast.full_in_s - 5.0 * 3_600.0).abs() < 1.0, "{forecast:?}");
