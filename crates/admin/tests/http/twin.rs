@@ -299,7 +299,6 @@ impl Server {
                 modes: vec![("processing".to_owned(), "queued".to_owned())],
             },
             clock: clock.clone(),
-            wards: None,
             chat: None,
             wards: has_wards.then(|| WardServices {
                 control: wards.clone(),

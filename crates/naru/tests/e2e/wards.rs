@@ -2,6 +2,10 @@
 //! restarted in between, and the history they leave. What stands in for games here are games: those that
 //! `cargo xtask games` brings, and small scripts for what no game does on purpose.
 #![cfg(target_os = "linux")]
+#![expect(
+    clippy::print_stdout,
+    reason = "what is not there to be started is for who runs the tests"
+)]
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
@@ -165,7 +169,8 @@ fn check_ends(name: &str, profile: &str, in_game: Option<&str>) {
     assert_eq!(cause_of(&server, name, &fifth), "stopped_from_outside");
 
     if let Some(line) = in_game {
-        assert!(server.naru(&["ward", "start", name]).status.success());
+        let started = server.naru(&["ward", "start", name]);
+        assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
         let sixth = wait_for(&server, name, "running")["pid"].clone();
         assert!(server.naru(&["ward", "command", name, line]).status.success());
         wait_for(&server, name, "stopped");
@@ -255,7 +260,8 @@ fn a_crash_loop_ends_after_three_tries_and_a_start_by_hand_gives_three_more() {
     wait_for(&server, "loop", "gave_up");
     eventually("three more", || (server.metric(restarts) == 6.0).then_some(()));
     let events = server.naru(&["ward", "events", "loop"]);
-    assert!(String::from_utf8_lossy(&events.stdout).contains("gave up"), "told in words");
+    let told = String::from_utf8_lossy(&events.stdout);
+    assert!(told.contains("gave_up"), "{told}");
 }
 
 #[test]

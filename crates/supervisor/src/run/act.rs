@@ -28,6 +28,10 @@ use crate::profile::{self, Ward, format};
 
 /// How soon a server that is only watched is looked for again. A look goes through all processes.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How long a keeper may take to end after its game: a file and its folder are flushed, which takes long on a busy
+/// disk.
+const KEPT_TRIES: u32 = 60;
+const KEPT_PAUSE: Duration = Duration::from_millis(50);
 /// A list of a ward's processes is made anew so often, should a child have come unseen.
 const TREE_EVERY: Duration = Duration::from_secs(600);
 
@@ -467,8 +471,18 @@ async fn start(
     });
     launch.user = prepared.await.map_err(|error| error.to_string())??;
     let Keepers { starter, program } = keepers;
-    let client = Client::launch(&starter, &folder, &launch, &program).await;
-    let client = client.map_err(|error| error.to_string())?;
+    let mut tries = 0;
+    let client = loop {
+        match Client::launch(&starter, &folder, &launch, &program).await {
+            Ok(client) => break client,
+            // The keeper of the game before is about to end: it still writes down how that ended.
+            Err(keeper::LaunchError::AlreadyKept) if tries < KEPT_TRIES => {
+                tries += 1;
+                tokio::time::sleep(KEPT_PAUSE).await;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    };
     let process = client.hello().main.clone();
     Ok(Box::new(hold_keeper(client, process, teller, Vec::new())))
 }

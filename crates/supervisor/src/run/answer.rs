@@ -189,7 +189,7 @@ impl Supervisor {
         let windows = charge.recorder.windows();
         let figures = Series::ALL.into_iter().map(|series| FigureView {
             series,
-            last: windows.last(series),
+            last: windows.last(series).filter(|_| charge.is_up()),
             windows: [Window::Minute, Window::FiveMinutes, Window::Hour]
                 .map(|window| windows.summary(series, window, now)),
         });

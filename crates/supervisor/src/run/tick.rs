@@ -20,6 +20,8 @@ use crate::profile::LogEvent;
 const STILL_TICKS: u32 = 3;
 /// Answers are taken as what is so until they are this old.
 const STATUS_FRESH: Duration = Duration::from_secs(35);
+/// While a game starts.
+const STARTING_INTERVAL: Duration = Duration::from_secs(1);
 /// Without any game there is little to see: watched servers are looked for, schedules come due.
 const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -54,11 +56,16 @@ impl Supervisor {
         }
         self.keep(instant, wall);
         self.tell_gathered(wall);
-        let is_anything_up = self.charges.values().any(Charge::is_up);
-        let interval = if is_anything_up {
-            self.pace.interval()
+        let paced = self.pace.interval();
+        let is_starting =
+            |charge: &Charge| charge.is_up() && charge.life.phase() == crate::life::Phase::Starting;
+        let interval = if self.charges.values().any(is_starting) {
+            // Whoever starts a server waits for it to be ready, and a start is what keeps the machine busy.
+            paced.min(STARTING_INTERVAL)
+        } else if self.charges.values().any(Charge::is_up) {
+            paced
         } else {
-            self.pace.interval().max(IDLE_INTERVAL)
+            paced.max(IDLE_INTERVAL)
         };
         self.next_tick = (self.next_tick + interval).max(instant + interval / 2);
     }
