@@ -20,7 +20,7 @@ impl Econ {
     }
 
     async fn login(&self) -> Result<StreamLine, AskError> {
-        let mut line = StreamLine::connect(self.endpoint.address).await?;
+        let mut line = StreamLine::connect_to_admin(self.endpoint.address).await?;
         let mut is_told = false;
         loop {
             let Some((text, used)) = econ::line(line.bytes())? else {

@@ -63,7 +63,7 @@ impl Rcon {
             }
         }
         progress.reused = false;
-        let mut line = StreamLine::connect(self.endpoint.address).await?;
+        let mut line = StreamLine::connect_to_admin(self.endpoint.address).await?;
         let mut login = Vec::new();
         let id = self.next_id();
         rcon::encode(id, rcon::LOGIN, self.endpoint.password().as_bytes(), &mut login);

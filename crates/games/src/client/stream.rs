@@ -27,6 +27,15 @@ impl StreamLine {
         Ok(StreamLine { stream, buffer: Vec::new() })
     }
 
+    /// For connections that a server closes when it ends: once we close our side, too, nothing of them is left.
+    /// Otherwise the server's port would be taken for a minute after it ended (seen with Teeworlds, which does not
+    /// ask to bind past such connections), and it could not be started again at once.
+    pub(super) async fn connect_to_admin(address: SocketAddr) -> Result<StreamLine, AskError> {
+        let line = StreamLine::connect(address).await?;
+        line.stream.set_zero_linger()?;
+        Ok(line)
+    }
+
     /// Whether an idle connection can still be used: it is not closed, and nobody floods it.
     pub(super) fn is_alive(&mut self) -> bool {
         let mut chunk = [0; 1024];

@@ -162,7 +162,8 @@ fn check_ends(name: &str, profile: &str, in_game: Option<&str>) {
     assert_eq!(cause_of(&server, name, &fourth), "stopped_by_us");
     assert!(!is_there(&fourth));
 
-    assert!(server.naru(&["ward", "start", name]).status.success());
+    let started = server.naru(&["ward", "start", name]);
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
     let fifth = wait_for(&server, name, "running")["pid"].clone();
     send("TERM", &fifth);
     wait_for(&server, name, "stopped");
@@ -259,9 +260,10 @@ fn a_crash_loop_ends_after_three_tries_and_a_start_by_hand_gives_three_more() {
     assert_eq!(started.status.code(), Some(1), "it does not come up");
     wait_for(&server, "loop", "gave_up");
     eventually("three more", || (server.metric(restarts) == 6.0).then_some(()));
-    let events = server.naru(&["ward", "events", "loop"]);
-    let told = String::from_utf8_lossy(&events.stdout);
-    assert!(told.contains("gave_up"), "{told}");
+    eventually("it is told in words", || {
+        let events = server.naru(&["ward", "events", "loop"]);
+        String::from_utf8_lossy(&events.stdout).contains("gave_up").then_some(())
+    });
 }
 
 #[test]

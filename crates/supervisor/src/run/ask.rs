@@ -79,6 +79,11 @@ impl Supervisor {
     pub(super) fn stop_asking(&mut self, name: &WardName) {
         if let Some(charge) = self.charges.get_mut(name) {
             charge.asking.due = None;
+            // Connections to it would keep its ports taken.
+            charge.tellers.clear();
+            for (_, way) in charge.asking.sources.iter_mut().flatten() {
+                *way = None;
+            }
         }
     }
 
@@ -119,7 +124,7 @@ impl Supervisor {
         let best = sources.first().map(|(source, _)| (source.every, source.names));
         charge.asking.sources = Some(sources);
         if !charge.is_up() {
-            return;
+            return self.stop_asking(name);
         }
         let (every, names) = best.unwrap_or((Duration::from_secs(10), Duration::ZERO));
         let instant = Instant::now();

@@ -15,7 +15,7 @@ use super::news::{Happened, Teller};
 use super::supervisor::Supervisor;
 use crate::keeper::Target;
 use crate::learn::Mark;
-use crate::life::{Evidence, Input};
+use crate::life::{Evidence, Input, Origin};
 use crate::model::WardName;
 use crate::profile::format::{StatusProtocol, Via};
 use crate::profile::plugin::{Plugin, Request};
@@ -280,6 +280,12 @@ impl Supervisor {
         if let Some(follower) = &mut charge.follower {
             follower.echo(now, &Arc::from(by), &line);
         }
+        // Not every game says in its log that it was told to end.
+        let ends_it = charge.ward.stop.iter().any(|rung| {
+            let is_said = matches!(rung.act.means, Means::Console | Means::Net { .. });
+            is_said && rung.act.text.render(&Words::default()).trim() == line.trim()
+        });
+        let entered = line.clone();
         let said = match command_means(charge) {
             Some(Means::Console) => input(charge.hold.asks.clone(), line),
             Some(means) => self.say_text(name, &means, line, (0, String::new())),
@@ -295,6 +301,11 @@ impl Supervisor {
         self.tasks.spawn(async move {
             drop(reply.send(said.await.map_err(WardError::Unavailable)));
         });
+        if ends_it {
+            let origin = Origin::InGame;
+            let evidence = Evidence::StopLine { origin, line: format!("{by} entered `{entered}`") };
+            self.feed(name, Input::Evidence { evidence, age: Duration::ZERO, launch: None });
+        }
         self.wake_followers(name);
     }
 
