@@ -141,6 +141,5 @@ mod tests {
         let later = Timestamp(START + 30 * 24 * 3_600_000);
         let (empty, none) = restore(&store, "pal", later).await.unwrap();
         assert_eq!((empty.last(Series::Cpu), none), (None, Vec::new()));
-        store.close().await.unwrap();
     }
 }
