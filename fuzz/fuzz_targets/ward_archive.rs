@@ -10,7 +10,9 @@ fuzz_target!(|bytes: &[u8]| {
     let mut buffer = [0; 700];
     while let Ok(Some(entry)) = reader.next_entry() {
         assert!(!entry.path.starts_with(b"/") && !entry.path.contains(&0));
-        assert!(entry.path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b"..")));
+        assert!(
+            entry.path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+        );
         while reader.read(&mut buffer).is_ok_and(|read| read > 0) {}
     }
 });

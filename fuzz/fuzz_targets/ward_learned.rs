@@ -2,7 +2,8 @@
 #![no_main]
 
 use naru_supervisor::learn::{
-    LearnSettings, Learner, MinuteAggregate, RECORDING_LINE_BYTES_MAX, Replay, SNAPSHOT_BYTES_MAX, Sample,
+    LearnSettings, Learner, MinuteAggregate, RECORDING_LINE_BYTES_MAX, Replay, SNAPSHOT_BYTES_MAX,
+    Sample,
 };
 
 #[path = "../../crates/supervisor/src/learn/checks.rs"]

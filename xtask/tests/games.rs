@@ -50,11 +50,6 @@ fn armagetron_starts_and_ends_as_described() {
 }
 
 #[test]
-fn redeclipse_starts_and_ends_as_described() {
-    check("redeclipse");
-}
-
-#[test]
 fn minecraft_starts_and_ends_as_described() {
     check("minecraft");
 }

@@ -2,6 +2,8 @@
 //! whole second of three wards in 277 us (1 CPU-second an hour); a C program that only reads the files of
 //! three processes and of the machine needs about 80 us a second.
 
+#![expect(clippy::print_stdout, reason = "a benchmark says what it measured")]
+
 use std::hint::black_box;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
