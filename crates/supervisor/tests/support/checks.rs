@@ -5,6 +5,7 @@ use naru_supervisor::console::{LINE_BYTES_MAX, Masks, Ring, Source, Splitter, cl
 use naru_supervisor::keeper::words::{Lines, Request, Said, decode, encode};
 
 /// What a game prints becomes clean lines without the secret, however it is cut into pieces.
+#[allow(dead_code, reason = "each fuzz target uses one of these")]
 pub(crate) fn console_lines(bytes: &[u8]) {
     const SECRET: &str = "hunter2";
     let masks = Masks::new(&[SECRET.to_owned()], &[]).expect("masks");
@@ -32,6 +33,7 @@ pub(crate) fn console_lines(bytes: &[u8]) {
 }
 
 /// What a keeper or a Naru hears is understood or refused, and what is understood can be said again.
+#[allow(dead_code, reason = "each fuzz target uses one of these")]
 pub(crate) fn keeper_words(bytes: &[u8]) {
     let mut lines = Lines::default();
     lines.buffer().extend_from_slice(bytes);
